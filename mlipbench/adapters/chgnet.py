@@ -1,0 +1,390 @@
+"""CHGNet: a universal potential with charges told by magnetic moments (Deng et al., Nat. Mach. Intell. 5, 1031, 2023).
+
+The model is CHGNet's own; the graphs are built for a whole batch at once and the gradient is taken once, without the
+second-order graph that CHGNet keeps for training. Predictions equal those of ``CHGNetCalculator`` within rounding.
+
+Atoms without a neighbour within 6 Å get the energy of an isolated node and no force, as from the calculator, whose
+warning stays out of the way; CHGNet was not trained on such structures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+import numpy as np
+
+from mlipbench.errors import ConfigError, PrerequisiteError
+from mlipbench.models.interface import Adapter, Predictions, Property
+from mlipbench.structures.neighbors import completed_cell
+
+if TYPE_CHECKING:
+    import torch
+    from chgnet.model.model import BatchedGraph, CHGNet
+
+    from mlipbench.models.interface import LoadRequest
+    from mlipbench.structures import StructureBatch
+    from mlipbench.typing import AnyArray, FloatArray, IntArray
+
+_NAMES: Final = ("0.3.0", "0.2.0", "r2scan")
+_ELEMENTS: Final = 94  # rows of the embedding
+_TOLERANCE: Final = 1e-8  # Å, of CHGNet's neighbour search
+_FLAT: Final = 1e-8  # Å³, volume below which a cell counts as absent
+_VOIGT: Final = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Edges:
+    """Directed edges of a batch, in the order of CHGNet's neighbour search.
+
+    Attributes:
+        center: Shape (n_edges,).
+        neighbor: Shape (n_edges,).
+        image: Shape (n_edges, 3), lattice vectors added to the neighbour.
+        distance: Shape (n_edges,), Å.
+        structure: Shape (n_edges,), structure an edge belongs to.
+    """
+
+    center: IntArray
+    neighbor: IntArray
+    image: IntArray
+    distance: FloatArray
+    structure: IntArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Graph:
+    """CHGNet's crystal graphs of a batch, joined.
+
+    Attributes:
+        undirected: Shape (n_edges,), undirected edge of each directed edge, numbered by first appearance.
+        first: Shape (n_edges / 2,), first directed edge of each undirected edge.
+        angles: Shape (n_angles, 5): centre atom, undirected and directed edge of one bond, and of the other.
+    """
+
+    undirected: IntArray
+    first: IntArray
+    angles: IntArray
+
+
+def join_edges(edges: Edges, bond_cutoff: float) -> Graph:
+    """Pair the directed edges, and find the angles between bonds shorter than `bond_cutoff`.
+
+    Rows stand in the order in which ``CrystalGraphConverter`` puts them, structure after structure.
+
+    Raises:
+        ValueError: An edge has no reverse.
+    """
+    key = _edge_key(edges.center, edges.neighbor, edges.image, edges.image)
+    reverse = _edge_key(edges.neighbor, edges.center, -edges.image, edges.image)
+    _, appeared, group = np.unique(np.minimum(key, reverse), return_index=True, return_inverse=True)
+    if 2 * len(appeared) != len(key):
+        raise ValueError("CHGNet's neighbour search returned an edge without its reverse")
+    order = np.argsort(appeared)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    undirected, first = rank[group], appeared[order]
+    second = np.zeros_like(first)
+    later = np.ones(len(key), dtype=np.bool_)
+    later[first] = False
+    second[undirected[later]] = np.flatnonzero(later)
+    return Graph(undirected, first, _angles(edges, undirected, first, second, bond_cutoff))
+
+
+def _edge_key(center: IntArray, neighbor: IntArray, image: IntArray, all_images: IntArray) -> IntArray:
+    reach = int(np.abs(all_images).max(initial=0))
+    base = 2 * reach + 1
+    digits = image + reach
+    n_atoms = int(center.max(initial=0)) + 1 if len(center) else 1
+    return ((center * n_atoms + neighbor) * base**3) + (digits[:, 0] * base + digits[:, 1]) * base + digits[:, 2]
+
+
+def _angles(edges: Edges, undirected: IntArray, first: IntArray, second: IntArray, cutoff: float) -> IntArray:
+    """Return the angles; a bond of exactly the cutoff is a first bond but no second one, as in CHGNet."""
+    short = np.flatnonzero(edges.distance < cutoff)
+    n_atoms = int(edges.center.max(initial=0)) + 1
+    _, appeared, group = np.unique(
+        edges.center * n_atoms + edges.neighbor, return_index=True, return_inverse=True
+    )  # the edges of a centre are grouped by neighbour, in the order in which neighbours appear
+    short = short[np.lexsort((short, appeared[group[short]], edges.center[short]))]
+    per_atom = np.bincount(edges.center[short], minlength=n_atoms)
+    starts = np.cumsum(per_atom) - per_atom
+    bonds = np.flatnonzero(edges.distance[first] <= cutoff)
+    directed = np.stack([first[bonds], second[bonds]], axis=1).ravel()
+    counts = per_atom[edges.center[directed]]
+    one = np.repeat(directed, counts)
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    other = short[starts[edges.center[one]] + within]
+    one, other = one[one != other], other[one != other]
+    return np.stack([edges.center[one], undirected[one], one, undirected[other], other], axis=1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Prepared:
+    """A batch on the device.
+
+    Attributes:
+        structures: Shape (n_covered,), index in the batch of the structures that go through the model.
+        counts: Shape (n_structures,), atoms of every structure of the batch.
+        volumes: Shape (n_covered,), Å³, NaN without three lattice vectors.
+        reasons: Why the other structures do not go through the model.
+        numbers: Atomic numbers of the covered atoms, on the device.
+        owners: Structure of each covered atom, counted among the covered ones, on the device.
+        vectors: Shape (n_edges, 3), Å, from neighbour to centre, on the device.
+        pairs: Shape (n_edges, 2), centre and neighbour, on the device.
+        edges: The directed edges.
+        graph: The joined graphs.
+    """
+
+    structures: IntArray
+    counts: IntArray
+    volumes: FloatArray
+    reasons: dict[int, str]
+    numbers: torch.Tensor
+    owners: torch.Tensor
+    vectors: torch.Tensor
+    pairs: torch.Tensor
+    edges: Edges
+    graph: Graph
+
+
+@dataclass(frozen=True, slots=True)
+class ChgnetAdapter(Adapter):
+    """CHGNet as its package ships it; the checkpoint is ``0.3.0``, ``0.2.0``, ``r2scan`` or the path of a file.
+
+    Structures without a cell need none: no image of theirs exists. The stress of a left-handed cell has the sign of the
+    right-handed one, which ``CHGNetCalculator`` inverts.
+
+    Attributes:
+        model: The network.
+        device: Where it runs.
+    """
+
+    model: CHGNet
+    device: str
+
+    @classmethod
+    def load(cls, request: LoadRequest) -> Self:
+        """Load the weights.
+
+        Raises:
+            ConfigError: The precision is not single, the checkpoint is unknown, or an argument is given.
+            PrerequisiteError: CHGNet is not installed.
+        """
+        if request.dtype != "float32":
+            raise ConfigError(f"CHGNet runs in float32, not in {request.dtype}", where="dtype")
+        if request.kwargs:
+            raise ConfigError(f"the adapter 'chgnet' takes no argument {min(request.kwargs)!r}", where="kwargs")
+        try:
+            from chgnet.model.model import CHGNet
+        except ImportError as error:
+            raise PrerequisiteError(
+                f"CHGNet cannot be imported: {error}", remedy='run: pip install "mlipbench[chgnet]"'
+            ) from error
+        checkpoint = request.checkpoint or _NAMES[0]
+        with contextlib.redirect_stdout(io.StringIO()):  # CHGNet greets on stdout
+            if checkpoint in _NAMES:
+                model = CHGNet.load(model_name=checkpoint, use_device=request.device, verbose=False)
+            elif Path(checkpoint).is_file():
+                model = CHGNet.from_file(checkpoint).to(request.device)
+            else:
+                raise ConfigError(
+                    f"unknown CHGNet checkpoint {checkpoint!r}", remedy=f"known: {', '.join(_NAMES)}, or a file"
+                )
+        return cls(model.eval(), request.device)
+
+    def module(self) -> CHGNet:
+        """Return the network."""
+        return self.model
+
+    def prepare(self, batch: StructureBatch, neighbors: object | None = None) -> _Prepared:
+        """Build the graphs; CHGNet's own neighbour search makes the list."""
+        import torch
+
+        del neighbors
+        reasons = _not_covered(batch)
+        chosen = np.array([s for s in range(batch.n_structures) if s not in reasons], dtype=np.int64)
+        covered = batch.select(chosen)
+        flat = np.abs(np.linalg.det(covered.cell)) < _FLAT
+        cells = covered.cell.copy()
+        for s in np.flatnonzero(flat):  # CHGNet needs an invertible cell; directions without periodicity do not matter
+            cells[s] = completed_cell(covered.cell[s], covered.pbc[s])
+        fractional = np.empty_like(covered.positions)
+        edges = _find_edges(covered, cells, fractional, self.model.graph_converter.atom_graph_cutoff)
+        graph = join_edges(edges, self.model.graph_converter.bond_graph_cutoff)
+        owners = covered.structure_index
+        # single precision where CHGNet takes it: fractional coordinates, cells and images
+        lattices = cells.astype(np.float32)
+        positions = np.einsum("nk,nkd->nd", fractional.astype(np.float32), lattices[owners])
+        offsets = np.einsum("nk,nkd->nd", edges.image.astype(np.float32), lattices[edges.structure])
+        vectors = positions[edges.center] - (positions[edges.neighbor] + offsets)
+        return _Prepared(
+            structures=chosen,
+            counts=batch.counts,
+            volumes=np.where(flat, np.nan, np.abs(np.linalg.det(covered.cell))),
+            reasons=reasons,
+            numbers=self._tensor(covered.numbers),
+            owners=self._tensor(owners),
+            vectors=torch.from_numpy(vectors).to(self.device),
+            pairs=self._tensor(np.stack([edges.center, edges.neighbor], axis=1)),
+            edges=edges,
+            graph=graph,
+        )
+
+    def forward(self, prepared: _Prepared, properties: frozenset[Property]) -> Predictions:
+        """Run the network once, and once backwards if forces or stress are asked for."""
+        import torch
+
+        derivatives = bool(properties & {Property.FORCES, Property.STRESS})
+        energy = np.full(len(prepared.counts), np.nan)
+        pulls = np.zeros((len(prepared.edges.center), 3))
+        if len(prepared.structures):
+            with torch.set_grad_enabled(derivatives):
+                vectors = prepared.vectors.detach().requires_grad_(derivatives)
+                total = self._total_energy(prepared, vectors)
+                energy[prepared.structures] = total.detach().cpu().numpy()
+                if derivatives and len(pulls):
+                    (gradient,) = torch.autograd.grad(total.sum(), vectors)
+                    pulls = gradient.cpu().numpy().astype(np.float64)
+        reasons = dict(prepared.reasons)
+        forces = stress = None
+        if Property.FORCES in properties:
+            forces = _forces(prepared, pulls)
+        if Property.STRESS in properties:
+            stress, without = _stress(prepared, pulls)
+            for s, reason in without.items():
+                reasons.setdefault(s, reason)
+        return _without(Predictions(energy, forces, stress, reasons), prepared.counts)
+
+    def _tensor(self, array: IntArray) -> torch.Tensor:
+        import torch
+
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64)).to(self.device)
+
+    def _total_energy(self, prepared: _Prepared, vectors: torch.Tensor) -> torch.Tensor:
+        """Return the energies of the covered structures, float64, eV.
+
+        What ``CHGNet.forward`` does, with the edge vectors as the only inputs that carry a gradient.
+        """
+        import torch
+
+        counts = torch.bincount(prepared.owners)
+        per_atom = self.model._compute(self._batched_graph(prepared, vectors))["e"]  # noqa: SLF001
+        if self.model.composition_model is not None:
+            rows = torch.zeros(len(counts), self.model.composition_model.max_num_elements, device=self.device)
+            weights = torch.ones(len(prepared.numbers), device=self.device)
+            rows.index_put_((prepared.owners, prepared.numbers - 1), weights, accumulate=True)
+            if self.model.is_intensive:
+                rows = rows / counts[:, None]
+            per_atom = per_atom + self.model.composition_model.fc(rows).view(-1)
+        energy = per_atom.double()
+        return energy * counts if self.model.is_intensive else energy
+
+    def _batched_graph(self, prepared: _Prepared, vectors: torch.Tensor) -> BatchedGraph:
+        """Return the input of the network: what ``BatchedGraph.from_graphs`` makes of single graphs."""
+        import torch
+        from chgnet.model.model import BatchedGraph
+
+        graph = prepared.graph
+        lengths = torch.linalg.vector_norm(vectors, dim=1)
+        bonds = torch.index_select(lengths, 0, self._tensor(graph.first))
+        angles = self._tensor(graph.angles)
+        bases = torch.tensor([])
+        if len(angles):
+            unit = vectors / lengths[:, None]
+            bases = self.model.angle_basis_expansion(
+                torch.index_select(unit, 0, angles[:, 2]), torch.index_select(unit, 0, angles[:, 4])
+            )
+        return BatchedGraph(
+            atomic_numbers=prepared.numbers,
+            bond_bases_ag=self.model.bond_basis_expansion.rbf_expansion_ag(bonds),
+            bond_bases_bg=self.model.bond_basis_expansion.rbf_expansion_bg(bonds),
+            angle_bases=bases,
+            batched_atom_graph=prepared.pairs,
+            batched_bond_graph=angles[:, [0, 1, 3]].contiguous(),
+            atom_owners=prepared.owners,
+            directed2undirected=self._tensor(graph.undirected),
+            atom_positions=[],
+            strains=[],
+            volumes=[],
+        )
+
+
+def _not_covered(batch: StructureBatch) -> dict[int, str]:
+    """Return why structures cannot be put into the network, by their index."""
+    reasons = {int(s): "the structure holds no atoms" for s in np.flatnonzero(batch.counts == 0)}
+    strange = (batch.numbers < 1) | (batch.numbers > _ELEMENTS)
+    for s in np.unique(batch.structure_index[strange]):
+        reasons[int(s)] = f"CHGNet knows the elements 1 to {_ELEMENTS} only"
+    return reasons
+
+
+def _find_edges(batch: StructureBatch, cells: FloatArray, fractional: FloatArray, cutoff: float) -> Edges:
+    """Search the neighbours of each structure with the function that CHGNet's graph converter uses.
+
+    Args:
+        batch: The structures.
+        cells: Shape (n_structures, 3, 3), Å, invertible.
+        fractional: Shape (n_atoms, 3), filled with the fractional coordinates.
+        cutoff: Å.
+    """
+    from pymatgen.optimization.neighbors import find_points_in_spheres
+
+    columns: list[tuple[AnyArray, ...]] = []
+    for s in range(batch.n_structures):
+        atoms = slice(batch.offsets[s], batch.offsets[s + 1])
+        lattice = np.ascontiguousarray(cells[s])
+        fractional[atoms] = batch.positions[atoms] @ np.linalg.inv(lattice)
+        points = np.ascontiguousarray(fractional[atoms] @ lattice)
+        center, neighbor, image, distance = find_points_in_spheres(
+            points, points, r=cutoff, pbc=batch.pbc[s].astype(np.int64), lattice=lattice, tol=_TOLERANCE
+        )
+        kept = (center != neighbor) | (distance > _TOLERANCE)
+        first = batch.offsets[s]
+        structure = np.full(int(kept.sum()), s)
+        columns.append((center[kept] + first, neighbor[kept] + first, image[kept], distance[kept], structure))
+    empty = (np.zeros(0), np.zeros(0), np.zeros((0, 3)), np.zeros(0), np.zeros(0))
+    center, neighbor, image, distance, structure = (np.concatenate(c) for c in zip(empty, *columns, strict=True))
+    indices = (column.astype(np.int64) for column in (center, neighbor, image))
+    return Edges(*indices, distance, structure.astype(np.int64))
+
+
+def _forces(prepared: _Prepared, pulls: FloatArray) -> FloatArray:
+    """Gather the derivatives of the energy by the edge vectors, shape (n_edges, 3), at the atoms of the batch."""
+    edges, n_atoms = prepared.edges, len(prepared.numbers)
+    forces = np.full((int(prepared.counts.sum()), 3), np.nan)
+    covered = np.repeat(np.isin(np.arange(len(prepared.counts)), prepared.structures), prepared.counts)
+    columns = [
+        np.bincount(edges.neighbor, pulls[:, k], n_atoms) - np.bincount(edges.center, pulls[:, k], n_atoms)
+        for k in range(3)
+    ]
+    forces[covered] = np.stack(columns, axis=1)
+    return forces
+
+
+def _stress(prepared: _Prepared, pulls: FloatArray) -> tuple[FloatArray, dict[int, str]]:
+    """Return the derivative of the energy by strain over the volume, and why some structures have none."""
+    stress = np.full((len(prepared.counts), 6), np.nan)
+    vectors = prepared.vectors.cpu().numpy().astype(np.float64)
+    n_covered = len(prepared.structures)
+    virial = np.zeros((n_covered, 3, 3))
+    for a, b in np.ndindex(3, 3):
+        virial[:, a, b] = np.bincount(prepared.edges.structure, vectors[:, a] * pulls[:, b], n_covered)
+    virial = (virial + virial.transpose(0, 2, 1)) / (2 * prepared.volumes[:, None, None])
+    stress[prepared.structures] = np.stack([virial[:, a, b] for a, b in _VOIGT], axis=1)
+    without = prepared.structures[np.isnan(prepared.volumes)]
+    return stress, {int(s): "the stress needs three lattice vectors" for s in without}
+
+
+def _without(predictions: Predictions, counts: IntArray) -> Predictions:
+    """Put NaN where the model is not applicable."""
+    rows = list(predictions.not_applicable)
+    predictions.energy[rows] = np.nan
+    if predictions.forces is not None:
+        predictions.forces[np.repeat(np.isin(np.arange(len(counts)), rows), counts)] = np.nan
+    if predictions.stress is not None:
+        predictions.stress[rows] = np.nan
+    return predictions

@@ -1,0 +1,133 @@
+"""``mlipbench list``: what is there, from the files that declare it."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlipbench.cli import options
+from mlipbench.cli.output import aligned, emit, emit_json
+from mlipbench.errors import ExitCode, MlipbenchError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Rows = list[dict[str, Any]]
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    MODELS = "models"
+    SUITES = "suites"
+    DATASETS = "datasets"
+    METRICS = "metrics"
+    ENVIRONMENTS = "environments"
+
+
+def list_(
+    kind: Annotated[Kind, typer.Argument(metavar="models|suites|datasets|metrics|environments", help="What to list.")],
+    json: options.JsonOption = False,
+) -> int:
+    """List models, suites, datasets, metrics or environments."""
+    columns, make = _LISTS[kind]
+    rows = make()
+    if json:
+        emit_json(rows)
+    elif rows:
+        emit(aligned(rows, columns))
+    return int(ExitCode.DONE if rows else ExitCode.NOTHING)
+
+
+def _models() -> Rows:
+    from mlipbench.models.registry import card_names
+
+    rows = []
+    for name in card_names():
+        card = _card(name)
+        capabilities = card.get("capabilities", {})
+        fields = {key: capabilities.get(key) for key in ("forces", "energy_reference", "level_of_theory")}
+        rows.append({"name": name, "adapter": card.get("adapter"), "environment": card.get("environment"), **fields})
+    return rows
+
+
+def _card(name: str) -> "Mapping[str, Any]":
+    """Return the card as it stands in its file; validating it would take longer than all the rest."""
+    import mlipbench.models
+
+    shipped = Path(mlipbench.models.__file__).parent / "cards" / f"{name}.yaml"
+    if shipped.is_file():
+        return _read(shipped)
+    from mlipbench.models.registry import load_card
+
+    return load_card(name).model_dump(mode="json")
+
+
+def _suites() -> Rows:
+    from mlipbench.suite import suite_names, suite_path
+
+    rows = []
+    for name in suite_names():
+        suite = _read(suite_path(name))
+        models = [choice if isinstance(choice, str) else choice.get("name") for choice in suite.get("models", ())]
+        datasets = list(suite.get("datasets", ()))
+        fields = {"version": suite.get("version"), "models": models, "datasets": datasets}
+        rows.append({"name": name, **fields, "description": suite.get("description", "")})
+    return rows
+
+
+def _datasets() -> Rows:
+    from mlipbench.datasets.names import ENTRIES, entry_names
+
+    rows = []
+    for name in entry_names():
+        entry = _read(ENTRIES / f"{name}.yaml")
+        fields = {key: entry.get(key) for key in ("title", "level_of_theory", "energy_reference")}
+        rows.append({"name": name, **fields, "splits": list(entry.get("splits", ()))})
+    return rows
+
+
+def _metrics() -> Rows:
+    from mlipbench.metrics.errors import S2EF_METRICS
+
+    return [
+        {
+            "name": definition.name,
+            "task": "s2ef",
+            "unit": definition.unit,
+            "better": definition.direction.value,
+            "title": definition.title,
+            "formula": definition.formula,
+        }
+        for definition in S2EF_METRICS.values()
+    ]
+
+
+def _environments() -> Rows:
+    from mlipbench.environments import environment_names, find_environment
+
+    rows = []
+    for name in environment_names():
+        try:
+            found = find_environment(name)
+            rows.append({"name": name, "ready": True, "how": found.how.value, "python": str(found.python)})
+        except MlipbenchError as error:
+            rows.append({"name": name, "ready": False, "how": str(error), "python": None})
+    return rows
+
+
+def _read(path: Path) -> "Mapping[str, Any]":
+    from mlipbench.yamlfile import read_yaml
+
+    return read_yaml(path)
+
+
+_LISTS: dict[Kind, tuple[tuple[str, ...], Callable[[], Rows]]] = {
+    Kind.MODELS: (("name", "adapter", "environment", "forces", "energy_reference", "level_of_theory"), _models),
+    Kind.SUITES: (("name", "version", "models", "datasets", "description"), _suites),
+    Kind.DATASETS: (("name", "splits", "level_of_theory", "energy_reference", "title"), _datasets),
+    Kind.METRICS: (("name", "task", "unit", "better", "title"), _metrics),
+    Kind.ENVIRONMENTS: (("name", "ready", "how"), _environments),
+}

@@ -1,0 +1,120 @@
+"""Options that several verbs share.
+
+Annotations of commands are read at run time, so neither this module nor the verbs postpone their evaluation.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlipbench.cli import completion
+
+if TYPE_CHECKING:
+    from mlipbench.datasets.prepare import DataLocation
+    from mlipbench.plan.plan import Plan
+
+
+class DisplayKind(StrEnum):
+    """How progress is shown."""
+
+    RICH = "rich"
+    PLAIN = "plain"
+    NONE = "none"
+
+
+SuiteArgument = Annotated[
+    str,
+    typer.Argument(metavar="SUITE", help="Name of a shipped suite, or a YAML file.", autocompletion=completion.suites),
+]
+ModelsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--models",
+        metavar="A,B",
+        help="Models in place of the suite's: names, or paths of cards.",
+        autocompletion=completion.models,
+    ),
+]
+DataRootOption = Annotated[
+    Path | None,
+    typer.Option("--data-root", metavar="DIR", envvar="MLIPBENCH_DATA", help="Directory that holds the datasets."),
+]
+ResultsOption = Annotated[
+    Path, typer.Option("--results", metavar="DIR", help="Directory of the results.", show_default=True)
+]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", metavar="N", min=1, help="Only the first N structures of every split.")
+]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option("--device", metavar="DEVICE", help="Device in place of the suite's, such as cpu or cuda:0."),
+]
+DisplayOption = Annotated[
+    DisplayKind | None,
+    typer.Option("--display", metavar="rich|plain|none", help="How progress is shown; rich on a terminal, else plain."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write the result as JSON.")]
+TrustOption = Annotated[
+    bool, typer.Option("--trust", help="Consent to run cards given by path, which can execute any code; recorded.")
+]
+
+DEFAULT_RESULTS = Path("results")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What of a suite is asked for.
+
+    Attributes:
+        suite: Name or file of the suite.
+        models: Comma-separated models in place of the suite's.
+        limit: Most structures of a split.
+        device: Device in place of the suite's.
+        data_root: Directory that holds the datasets.
+        trust: Whether cards given by path are trusted.
+    """
+
+    suite: str
+    models: str | None
+    limit: int | None
+    device: str | None
+    data_root: Path | None
+    trust: bool
+
+    def plan(self) -> "Plan":
+        """Return the plan.
+
+        Raises:
+            ConfigError: Suite, card, dataset entry or an option is invalid.
+            PrerequisiteError: Something is missing that even a plan needs.
+            NothingSelectedError: ``--models`` names none.
+        """
+        from mlipbench.errors import NothingSelectedError
+        from mlipbench.plan import Selection, build_plan
+        from mlipbench.suite import load_suite
+
+        chosen = None
+        if self.models is not None:
+            chosen = tuple(dict.fromkeys(name.strip() for name in self.models.split(",") if name.strip()))
+            if not chosen:
+                raise NothingSelectedError("no model is named", where="--models", remedy="see `mlipbench list models`")
+        selection = Selection(models=chosen, limit=self.limit, device=self.device, trust=self.trust)
+        return build_plan(load_suite(self.suite), selection, data_location(self.data_root))
+
+
+def data_location(data_root: Path | None) -> "DataLocation":
+    """Return where data are.
+
+    Raises:
+        PrerequisiteError: The directory does not exist.
+    """
+    from mlipbench.datasets.prepare import DataLocation, default_cache
+    from mlipbench.errors import PrerequisiteError
+
+    if data_root is not None and not data_root.is_dir():
+        remedy = "give --data-root or MLIPBENCH_DATA a directory that exists"
+        raise PrerequisiteError("there is no such directory", file=data_root, remedy=remedy)
+    return DataLocation(data_root, default_cache())

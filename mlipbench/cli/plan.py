@@ -1,0 +1,95 @@
+"""``mlipbench plan``."""
+
+from typing import TYPE_CHECKING
+
+from mlipbench.cli import options
+from mlipbench.cli.output import aligned, emit, emit_json
+from mlipbench.errors import ExitCode
+
+if TYPE_CHECKING:
+    from mlipbench.plan.plan import Plan, RunPlan
+
+_COLUMNS = ("task", "dataset", "split", "role", "structures", "atoms", "batches", "status")
+
+
+def plan(  # noqa: PLR0913 - options
+    suite: options.SuiteArgument,
+    *,
+    models: options.ModelsOption = None,
+    limit: options.LimitOption = None,
+    device: options.DeviceOption = None,
+    data_root: options.DataRootOption = None,
+    trust: options.TrustOption = False,
+    json: options.JsonOption = False,
+) -> int:
+    """Show what a suite would run, what is missing, and what is not applicable and why.
+
+    No model is loaded.
+    """
+    made = options.Request(suite, models, limit, device, data_root, trust).plan()
+    if json:
+        emit_json(made.as_dict())
+    else:
+        emit(_describe(made))
+    return int(ExitCode.DONE)
+
+
+def _describe(plan: "Plan") -> str:
+    parts = [f"{plan.suite.suite} version {plan.suite.version}"]
+    parts.extend(_line("missing", text) for text in plan.missing)
+    for run in plan.runs:
+        parts.extend(["", *_describe_run(run)])
+    batches = sum(split.n_batches for run in plan.runs for split in run.splits)
+    structures = sum(split.n_structures for run in plan.runs for split in run.splits if not split.reason)
+    parts.extend(["", f"{len(plan.runs)} runs, {structures} structures, {batches} batches"])
+    return "\n".join(parts)
+
+
+def _describe_run(run: "RunPlan") -> list[str]:
+    variant = run.variant
+    parts = [_line(run.model, f"{variant.name}, {variant.precision}, {variant.device}, seed {run.seed}")]
+    rows = [
+        {
+            "task": split.task,
+            "dataset": split.dataset,
+            "split": split.split,
+            "role": split.role.value,
+            "structures": split.n_structures,
+            "atoms": split.n_atoms,
+            "batches": split.n_batches,
+            "status": split.status.value.replace("_", " "),
+        }
+        for split in run.splits
+    ]
+    parts.extend(f"  {line}" for line in aligned(rows, _COLUMNS).splitlines())
+    parts.extend(_line("  missing", text) for text in run.missing)
+    parts.extend(_line("  not applicable", text) for text in _refusals(run))
+    parts.extend(_line("  conversion", text) for text in _conversions(run))
+    return parts
+
+
+def _refusals(run: "RunPlan") -> list[str]:
+    """Return what is not applicable: whole splits, then metrics with the same reason together."""
+    whole = {(split.dataset, split.split): split.reason for split in run.splits if split.reason}
+    lines = [f"{dataset}/{split}: {reason}" for (dataset, split), reason in whole.items()]
+    reasons: dict[tuple[str, str, str], list[str]] = {}
+    for cell in run.cells:
+        if cell.reason and (cell.dataset, cell.split) not in whole:
+            reasons.setdefault((cell.dataset, cell.split, cell.reason), []).append(cell.metric)
+    lines.extend(
+        f"{dataset}/{split} {', '.join(metrics)}: {reason}" for (dataset, split, reason), metrics in reasons.items()
+    )
+    return lines
+
+
+def _conversions(run: "RunPlan") -> list[str]:
+    return list(
+        dict.fromkeys(f"{cell.dataset}/{cell.split}: {cell.conversion}" for cell in run.cells if cell.conversion)
+    )
+
+
+def _line(head: str, text: str) -> str:
+    from mlipbench.report.text import clean
+
+    indent = head[: len(head) - len(head.lstrip())]
+    return f"{indent}{clean(head)}: {clean(text)}"

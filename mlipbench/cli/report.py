@@ -1,0 +1,54 @@
+"""``mlipbench report``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlipbench.cli import options
+from mlipbench.cli.output import emit, emit_json, say
+from mlipbench.errors import ExitCode, NothingSelectedError
+
+
+def report(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="[PATHS]...", help="Runs, or directories above runs.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="DIR", help="Where to write; the first path if not given.")
+    ] = None,
+    results: options.ResultsOption = options.DEFAULT_RESULTS,
+    json: options.JsonOption = False,
+) -> int:
+    """Write leaderboard.csv and leaderboard.md.
+
+    Without PATHS they are made of the records and the published rows below the results directory, or, where there are
+    no records, of its runs.
+    """
+    from mlipbench.cli.run import as_dict
+    from mlipbench.report.collect import MANIFEST, collect
+    from mlipbench.report.write import write
+
+    sources, home = _sources(results) if not paths else (paths, paths[0])
+    records = collect(source for source in sources if paths or source.is_dir())
+    if not records:
+        searched = ", ".join(str(source) for source in sources)
+        raise NothingSelectedError("there is no finished run", file=searched, remedy="make one with `mlipbench run`")
+    if home.suffix == ".csv" or (home / MANIFEST).exists():
+        home = home.parent
+    say(f"{len(records)} runs or publications from {', '.join(str(source) for source in sources)}")
+    board = write(records, output or home)
+    files = {"csv": str(board.csv), "markdown": str(board.markdown)}
+    if json:
+        emit_json({"leaderboard": files, "runs": [as_dict(record) for record in records]})
+    else:
+        emit("\n".join(files.values()))
+    return int(ExitCode.DONE)
+
+
+def _sources(results: Path) -> tuple[list[Path], Path]:
+    """Return what to read without PATHS, and where to write."""
+    kept = [results / "records", results / "published"]
+    if any(folder.is_dir() and any(folder.iterdir()) for folder in kept):
+        return [folder for folder in kept if folder.is_dir()], results
+    return [results / "runs"], results / "runs"

@@ -1,0 +1,95 @@
+"""``mlipbench run``."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlipbench.cli import options
+from mlipbench.cli.output import emit, emit_json, say
+
+if TYPE_CHECKING:
+    from mlipbench.report.collect import RunRecord
+    from mlipbench.report.write import Leaderboard
+    from mlipbench.runner import RunOutcome
+
+
+def run(  # noqa: PLR0913 - options
+    context: typer.Context,
+    suite: options.SuiteArgument,
+    *,
+    models: options.ModelsOption = None,
+    limit: options.LimitOption = None,
+    device: options.DeviceOption = None,
+    data_root: options.DataRootOption = None,
+    results: options.ResultsOption = options.DEFAULT_RESULTS,
+    again: Annotated[bool, typer.Option("--again", help="Start anew where a finished run exists.")] = False,
+    trust: options.TrustOption = False,
+    display: options.DisplayOption = None,
+    json: options.JsonOption = False,
+) -> int:
+    """Run a suite, print its table, and write it beside the runs.
+
+    An interrupted run is resumed by the same command; a finished one is only reported.
+    """
+    from mlipbench.cli.display import open_display
+    from mlipbench.report.collect import collect
+    from mlipbench.report.write import write
+    from mlipbench.runner import RunSettings, run_plan
+
+    plan = options.Request(suite, models, limit, device, data_root, trust).plan()
+    settings = RunSettings(results=results, again=again, arguments=tuple(context.obj or ()))
+    with open_display(display) as shown:
+        outcome = run_plan(plan, settings, shown)
+    directory = results / "runs" / plan.suite.suite
+    board = write(collect([directory]), directory) if outcome.runs else None
+    records = collect(outcome.runs)
+    if json:
+        emit_json(_as_dict(outcome, records, board))
+    else:
+        _show(records, board)
+    for problem in outcome.problems:
+        say(f"mlipbench: {problem}")
+    return int(outcome.exit_code)
+
+
+def _show(records: "tuple[RunRecord, ...]", board: "Leaderboard | None") -> None:
+    if board is None:
+        return
+    show_tables(records)
+    emit(f"{board.csv}\n{board.markdown}")
+
+
+def show_tables(records: "tuple[RunRecord, ...]") -> None:
+    """Print the tables of some runs."""
+    import shutil
+
+    from mlipbench.report.table import build_tables
+    from mlipbench.report.terminal import to_text
+
+    text = to_text(build_tables(records), shutil.get_terminal_size((100, 24)).columns)
+    if text:
+        emit(f"{text}\n".rstrip() + "\n")
+
+
+def as_dict(record: "RunRecord") -> dict[str, Any]:
+    """Return a run and its numbers for ``--json``."""
+    manifest = record.manifest
+    return {
+        "run_id": record.run_id,
+        "path": None if record.directory is None else str(record.directory),
+        "model": record.model,
+        "variant": record.variant,
+        "seed": record.seed,
+        "source": record.source.value,
+        "status": None if manifest is None else manifest.status.value,
+        "metrics": [metric.model_dump(mode="json") for metric in record.metrics],
+    }
+
+
+def _as_dict(outcome: "RunOutcome", records: "tuple[RunRecord, ...]", board: "Leaderboard | None") -> dict[str, Any]:
+    return {
+        "exit_code": int(outcome.exit_code),
+        "problems": outcome.problems,
+        "runs": [as_dict(record) for record in records],
+        "leaderboard": None if board is None else {"csv": str(board.csv), "markdown": str(board.markdown)},
+    }

@@ -1,0 +1,59 @@
+"""The child process that converts one foreign file: ``python -m mlipbench.datasets.convert JOB``.
+
+The job is a JSON file. Problems go to ``error.json`` in the output folder; standard output is not used.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+ERROR: Final = "error.json"
+
+
+def main(job_path: str) -> int:
+    """Convert the file a job names; return 0, or 1 after writing what is wrong to ``error.json``."""
+    job = json.loads(Path(job_path).read_text(encoding="utf-8"))
+    output = Path(job["output"])
+    output.mkdir(parents=True)
+    limit = job["memory"]
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    problem = _convert(job, output)
+    if problem is None:
+        return 0
+    (output / ERROR).write_text(json.dumps(problem), encoding="utf-8")
+    return 1
+
+
+def _convert(job: dict[str, Any], output: Path) -> dict[str, Any] | None:
+    """Return what is wrong, or None."""
+    try:
+        # inside, because the memory limit holds for imports as well
+        from mlipbench.datasets.readers import read
+        from mlipbench.datasets.records import Reading
+        from mlipbench.datasets.writer import ColumnarWriter
+        from mlipbench.errors import MlipbenchError
+    except ImportError as error:
+        return {"kind": "package", "problem": str(error)}
+    try:
+        with ColumnarWriter(output) as writer:
+            for chunk in read(Path(job["file"]), Reading.from_json(job["reading"]), job["label"]):
+                writer.append(chunk.structures, chunk.labels, chunk.clusters)
+    except MlipbenchError as error:
+        kind = type(error).__name__
+        return {"kind": kind, "problem": error.problem, "where": error.where, "remedy": error.remedy}
+    except MemoryError:
+        return {"kind": "memory"}
+    except ModuleNotFoundError as error:
+        return {"kind": "package", "problem": str(error)}
+    except OSError as error:
+        return {"kind": "os", "errno": error.errno, "problem": error.strerror or str(error)}
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

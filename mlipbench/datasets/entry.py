@@ -1,0 +1,245 @@
+"""Dataset entries: what a family of files holds, declared rather than guessed."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from mlipbench.datasets.names import ENTRIES, entry_names
+from mlipbench.errors import ConfigError
+from mlipbench.models.interface import EnergyReference
+from mlipbench.units import energy_factor, forces_factor, length_factor, stress_factor
+from mlipbench.yamlfile import did_you_mean, read_yaml, validate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "ClusterKind",
+    "DatasetEntry",
+    "Keys",
+    "References",
+    "Root",
+    "SplitSpec",
+    "Units",
+    "entry_names",
+    "load_entry",
+]
+
+MINI: Final = Path(__file__).parent / "mini"
+
+
+class ClusterKind(StrEnum):
+    """Which structures depend on each other and are resampled together."""
+
+    KEY = "key"  # those that share the value of `keys.cluster`
+    FILE = "file"
+    STRUCTURE = "structure"  # each stands for itself
+
+
+class Root(StrEnum):
+    """Where the files of an entry are looked for."""
+
+    PACKAGE = "package"
+    DATA = "data"
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _unit(factor: Callable[[str], float]) -> AfterValidator:
+    def check(unit: str) -> str:
+        try:
+            factor(unit)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return unit
+
+    return AfterValidator(check)
+
+
+def _inside(pattern: str) -> str:
+    path = PurePosixPath(pattern)
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\\" in pattern:
+        raise ValueError("must be a path below the root, with forward slashes and without '..'")
+    return pattern
+
+
+RelativePath = Annotated[str, AfterValidator(_inside)]
+SplitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+
+
+class Units(_Closed):
+    """Units of the files; see `mlipbench.units` for the names.
+
+    Attributes:
+        energy: Such as ``eV`` or ``kcal/mol``.
+        forces: An energy over a length, such as ``kcal/mol/A``.
+        length: Such as ``A`` or ``bohr``.
+        stress: Such as ``eV/A^3``; needed where `Keys.stress` is given.
+    """
+
+    energy: Annotated[str, _unit(energy_factor)]
+    forces: Annotated[str, _unit(forces_factor)]
+    length: Annotated[str, _unit(length_factor)]
+    stress: Annotated[str, _unit(stress_factor)] | None = None
+
+
+class Keys(_Closed):
+    """Names under which the files hold each quantity, exactly as they are spelt there.
+
+    Attributes:
+        energy: Energy of a structure.
+        forces: Forces, None where the files hold none.
+        stress: Stress, 3x3 or six components xx yy zz yz xz xy in ASE's sign.
+        id: One or more keys whose values, joined by ``_``, name a structure; None names it by file and frame.
+        cluster: Key whose value is shared by dependent structures.
+        charge: Total charge.
+        spin: Spin multiplicity 2S + 1.
+        numbers: Atomic numbers (``.npz`` only; the other formats say it themselves).
+        positions: Positions (``.npz`` only).
+        cell: Lattice vectors as rows (``.npz`` only); None where the files hold none.
+        pbc: Periodicity (``.npz`` only); None where the files hold none.
+    """
+
+    energy: str
+    forces: str | None
+    stress: str | None = None
+    id: str | tuple[str, ...] | None = None
+    cluster: str | None = None
+    charge: str | None = None
+    spin: str | None = None
+    numbers: str | None = None
+    positions: str | None = None
+    cell: str | None = None
+    pbc: str | None = None
+
+
+class SplitSpec(_Closed):
+    """Which structures make up a split.
+
+    Attributes:
+        files: Glob patterns below the root; matches are read in natural (number-aware) order, pattern by pattern.
+        shuffle_seed: Seed of a permutation of the structures of all files before `slice` is taken.
+        slice: Start, stop and step, as in Python. Splits with one seed and slices that do not overlap are disjoint.
+            The structures taken keep the order of the files.
+        keys: Used in place of the entry's where this split comes in another container.
+        note: Anything a reader of results should know.
+    """
+
+    files: Annotated[tuple[RelativePath, ...], Field(min_length=1)]
+    shuffle_seed: Annotated[int, Field(ge=0)] | None = None
+    slice: tuple[int | None, int | None, int | None] | None = None
+    keys: Keys | None = None
+    note: str = ""
+
+
+class References(_Closed):
+    """Where the reference energies of adsorption energies come from.
+
+    Attributes:
+        split: The split that holds clean slabs and gas references.
+        map: JSON file below the root: ``{"systems": {cluster: {id in that split: coefficient}}}``.
+    """
+
+    split: str
+    map: RelativePath
+
+
+class DatasetEntry(_Closed):
+    """What a dataset is and how its files are read.
+
+    Attributes:
+        name: Unique name; that of the YAML file.
+        title: One line for tables.
+        description: What the data are, their quirks included.
+        licence: Licence of the data.
+        citation: What to cite.
+        url: Where the data come from.
+        level_of_theory: Method of the labels; compared with that of models.
+        energy_reference: What the energies are measured against.
+        units: Units of the files.
+        keys: Names of the quantities in the files.
+        pbc: ``file``, or the truth where the files lie.
+        free_atoms_only: Whether force metrics count free atoms only, as OC20's do.
+        cluster: Which structures depend on each other.
+        root: Where the files are looked for.
+        splits: The splits by name.
+        fit_split: Split that fitted models and energy shifts are fitted on.
+        references: Source of reference energies, where the files hold them.
+        membership: What is known about the splits' relation to published ones.
+        drawn_from: Training sets that these structures belong to, by the names that cards give in `training_data`.
+        training_note: Which models are known to have seen these data.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
+    title: str
+    description: str = ""
+    licence: str
+    citation: str
+    url: str | None = None
+    level_of_theory: str
+    energy_reference: EnergyReference
+    units: Units
+    keys: Keys
+    pbc: Literal["file"] | tuple[bool, bool, bool]
+    free_atoms_only: bool = False
+    cluster: ClusterKind
+    root: Root
+    splits: Annotated[dict[SplitName, SplitSpec], Field(min_length=1)]
+    fit_split: str | None = None
+    references: References | None = None
+    membership: str = ""
+    drawn_from: tuple[str, ...] = ()
+    training_note: str = ""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        for name in (self.fit_split, self.references.split if self.references else None):
+            if name is not None and name not in self.splits:
+                raise ValueError(f"there is no split {name!r}; {did_you_mean(name, self.splits)}")
+        for name, spec in self.splits.items():
+            keys = spec.keys or self.keys
+            if self.cluster is ClusterKind.KEY and keys.cluster is None:
+                raise ValueError(f"split {name!r}: `cluster: key` needs `keys.cluster`")
+            if keys.stress is not None and self.units.stress is None:
+                raise ValueError(f"split {name!r}: `keys.stress` needs `units.stress`")
+            if spec.slice is not None and spec.slice[2] == 0:
+                raise ValueError(f"split {name!r}: the step of `slice` is zero")
+        return self
+
+    def split(self, name: str) -> SplitSpec:
+        """Return a split by name.
+
+        Raises:
+            ConfigError: There is no such split; close matches are listed.
+        """
+        if name not in self.splits:
+            raise ConfigError(f"dataset {self.name!r} has no split {name!r}", remedy=did_you_mean(name, self.splits))
+        return self.splits[name]
+
+
+def load_entry(name_or_path: str | Path, base: Path | None = None) -> DatasetEntry:
+    """Return a shipped entry by name, or the entry in a YAML file.
+
+    Args:
+        name_or_path: A name from `entry_names`, or a path (something that ends in ``.yaml`` or ``.yml``).
+        base: Folder that a relative path starts from; the working directory where it is None.
+
+    Raises:
+        ConfigError: The name is unknown or the file is not a valid entry.
+        PrerequisiteError: The file cannot be read.
+    """
+    if str(name_or_path).endswith((".yaml", ".yml")):
+        path = (base or Path()) / name_or_path
+    else:
+        names = entry_names()
+        if str(name_or_path) not in names:
+            remedy = did_you_mean(str(name_or_path), names)
+            raise ConfigError(f"unknown dataset {str(name_or_path)!r}", remedy=remedy)
+        path = ENTRIES / f"{name_or_path}.yaml"
+    return validate(DatasetEntry, read_yaml(path), path)

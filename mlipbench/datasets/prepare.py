@@ -1,0 +1,338 @@
+"""From an entry to columns: find the files, use the cached columns where they are current, convert them where not."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from mlipbench.datasets.children import Job, Limits, convert_files
+from mlipbench.datasets.columnar import Labels, Split, read_meta
+from mlipbench.datasets.entry import MINI, DatasetEntry, Root, SplitSpec
+from mlipbench.datasets.readers import Format, file_format
+from mlipbench.datasets.records import Reading
+from mlipbench.datasets.writer import ColumnarWriter
+from mlipbench.errors import ConfigError, DatasetError, PrerequisiteError, from_os_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from mlipbench.structures import StructureBatch
+    from mlipbench.typing import IntArray
+
+CONVERTER: Final = 1  # raised whenever the same file would give other columns
+
+
+@dataclass(frozen=True, slots=True)
+class DataLocation:
+    """Where data lie on this machine.
+
+    Attributes:
+        data_root: Folder below which entries with ``root: data`` find their files; None where there is none.
+        cache: Folder for converted columns.
+    """
+
+    data_root: Path | None
+    cache: Path
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What `verify` found.
+
+    Attributes:
+        entry: Name of the entry.
+        split: Name of the split.
+        files: The source files.
+        n_structures: Number of structures.
+        n_atoms: Number of atoms.
+        content_hash: Identity of the data.
+        problems: One line a problem; empty where all is well.
+    """
+
+    entry: str
+    split: str
+    files: tuple[Path, ...]
+    n_structures: int
+    n_atoms: int
+    content_hash: str
+    problems: tuple[str, ...]
+
+
+def default_cache() -> Path:
+    """Return ``MLIPBENCH_CACHE``, else ``mlipbench`` in the user's cache folder (``XDG_CACHE_HOME``, ``~/.cache``)."""
+    own = os.environ.get("MLIPBENCH_CACHE")
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlipbench"
+
+
+def find_files(entry: DatasetEntry, split: str, location: DataLocation) -> list[Path]:
+    """Return the files of a split in the order they are read: pattern by pattern, each in natural order.
+
+    A pattern that names a folder stands for the data files in it.
+
+    Raises:
+        ConfigError: There is no such split.
+        PrerequisiteError: There is no data root, or a pattern matches nothing.
+    """
+    spec = entry.split(split)
+    root = root_of(entry, location)
+    files: dict[Path, None] = {}
+    for pattern in spec.files:
+        found = [path for match in root.glob(pattern) for path in (_data_files(match) if match.is_dir() else [match])]
+        if not found:
+            remedy = "the installation is incomplete" if entry.root is Root.PACKAGE else _ROOT_REMEDY
+            where = f"dataset {entry.name}, split {split}"
+            raise PrerequisiteError("no such file", file=root / pattern, where=where, remedy=remedy)
+        files |= dict.fromkeys(sorted(found, key=lambda path: natural_key(path.relative_to(root).as_posix())))
+    return list(files)
+
+
+def root_of(entry: DatasetEntry, location: DataLocation) -> Path:
+    """Return the folder that the patterns of an entry start from.
+
+    Raises:
+        PrerequisiteError: The entry needs a data root and there is none.
+    """
+    if entry.root is Root.PACKAGE:
+        return MINI
+    if location.data_root is None:
+        raise PrerequisiteError(
+            f"dataset {entry.name!r} needs files and no data root is given",
+            remedy="give the folder that holds them with --data-root or MLIPBENCH_DATA",
+        )
+    return location.data_root
+
+
+def open_split(
+    entry: DatasetEntry,
+    split: str,
+    location: DataLocation,
+    progress: Callable[[int, int], None] | None = None,
+    limits: Limits | None = None,
+) -> Split:
+    """Open a split, converting its files first unless the cached columns are current.
+
+    They are current while the files have the same paths, sizes and modification times and the entry reads them the
+    same way. Several processes may ask for one split at once; one converts, the others wait.
+
+    Args:
+        entry: The dataset.
+        split: Name of the split.
+        location: Where the files and the cache are.
+        progress: Called with the number of files converted and the number of all.
+        limits: What a conversion may use.
+
+    Raises:
+        ConfigError: There is no such split, or its slice selects nothing.
+        DatasetError: A file is invalid or does not hold what the entry declares.
+        PrerequisiteError: A file, a package or disk space is missing.
+    """
+    files = find_files(entry, split, location)
+    source = _source(entry, split, files)
+    directory = _directory(entry, split, location, files)
+    cached = _cached(directory, source, entry.name, split)
+    if cached is not None:
+        return cached
+    try:
+        with _lock(directory):
+            cached = _cached(directory, source, entry.name, split)
+            if cached is None:
+                _build(entry, split, directory, _Build(source, files, root_of(entry, location), limits, progress))
+    except OSError as error:
+        raise from_os_error(error, directory) from None
+    return cached or Split(directory, entry.name, split)
+
+
+def is_prepared(entry: DatasetEntry, split: str, location: DataLocation) -> bool:
+    """Return whether `open_split` would find current columns, without converting anything.
+
+    Raises:
+        ConfigError: There is no such split.
+        PrerequisiteError: A file is missing.
+    """
+    files = find_files(entry, split, location)
+    directory = _directory(entry, split, location, files)
+    return _cached(directory, _source(entry, split, files), entry.name, split) is not None
+
+
+def verify(entry: DatasetEntry, split: str, location: DataLocation) -> VerifyReport:
+    """Open a split (converting it where needed) and hash all of its columns again.
+
+    Raises:
+        ConfigError: There is no such split.
+        DatasetError: A file is invalid.
+        PrerequisiteError: A file is missing.
+    """
+    files = find_files(entry, split, location)
+    opened = open_split(entry, split, location)
+    problems = [
+        f"{opened.directory}: {column}: differs from what was written; delete the folder, it is made again"
+        for column in opened.damaged_columns()
+    ]
+    return VerifyReport(
+        entry=entry.name,
+        split=split,
+        files=tuple(files),
+        n_structures=opened.n_structures,
+        n_atoms=opened.n_atoms,
+        content_hash=opened.content_hash,
+        problems=tuple(problems),
+    )
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Return a sort key that puts ``10.xyz`` after ``9.xyz``."""
+    parts = re.findall(r"\d+|\D+", name)
+    return [(0, int(part), part) if part.isascii() and part.isdigit() else (1, 0, part) for part in parts]
+
+
+def reading_of(entry: DatasetEntry, split: str) -> Reading:
+    """Return what the converter must know of an entry to read a split.
+
+    Raises:
+        ConfigError: There is no such split.
+    """
+    keys = entry.split(split).keys or entry.keys
+    pbc = None if entry.pbc == "file" else entry.pbc
+    return Reading(entry.units.model_dump(), keys.model_dump(), pbc, str(entry.cluster))
+
+
+_ROOT_REMEDY: Final = "put the file there, or give its folder with --data-root or MLIPBENCH_DATA"
+
+
+@dataclass(frozen=True, slots=True)
+class _Build:
+    source: dict[str, Any]
+    files: list[Path]
+    root: Path
+    limits: Limits | None
+    progress: Callable[[int, int], None] | None
+
+
+def _data_files(folder: Path) -> list[Path]:
+    endings = tuple(str(known) for known in Format)
+    return [path for path in folder.iterdir() if path.is_file() and path.name.endswith(endings)]
+
+
+def _source(entry: DatasetEntry, split: str, files: Sequence[Path]) -> dict[str, Any]:
+    """Return what the cached columns of a split depend on, as it is after a round trip through JSON."""
+    spec = entry.split(split)
+    stats = [(path.resolve(), path.stat()) for path in files]
+    source = {
+        "converter": CONVERTER,
+        "reading": reading_of(entry, split).to_json(),
+        "selection": [spec.shuffle_seed, spec.slice],
+        "files": [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats],
+    }
+    restored: dict[str, Any] = json.loads(json.dumps(source))
+    return restored
+
+
+def _directory(entry: DatasetEntry, split: str, location: DataLocation, files: Sequence[Path]) -> Path:
+    spec = entry.split(split)
+    parts = [reading_of(entry, split).to_json(), spec.shuffle_seed, spec.slice, [str(path.resolve()) for path in files]]
+    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+    return location.cache / "datasets" / entry.name / f"{split}-{key}"
+
+
+def _cached(directory: Path, source: dict[str, Any], entry: str, split: str) -> Split | None:
+    try:
+        if read_meta(directory)["source"] != source:
+            return None
+        return Split(directory, entry, split)
+    except (DatasetError, KeyError):
+        return None
+
+
+@contextmanager
+def _lock(directory: Path) -> Iterator[None]:
+    """Let one process at a time build a folder; the lock ends with the process."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with (directory.parent / f".{directory.name}.lock").open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _build(entry: DatasetEntry, split: str, directory: Path, build: _Build) -> None:
+    prefix = f".{directory.name}.tmp"
+    for stale in directory.parent.glob(f"{prefix}*"):  # of a process that died; the lock is ours
+        shutil.rmtree(stale, ignore_errors=True)
+    work = Path(tempfile.mkdtemp(prefix=prefix, dir=directory.parent))
+    try:
+        reading = reading_of(entry, split).to_json()
+        jobs = [
+            Job(path, _label(path, build.root), work / f"shard{number}", reading)
+            for number, path in enumerate(build.files)
+        ]
+        convert_files(jobs, build.limits or Limits(), build.progress)
+        with ColumnarWriter(work / "split", build.source) as writer:
+            _merge([Split(job.output) for job in jobs], entry.split(split), split, writer)
+        _check_ids(Split(work / "split"), entry.name, split)
+        if directory.exists():
+            directory.rename(work / "replaced")
+        (work / "split").rename(directory)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _label(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix().removesuffix(file_format(path))
+
+
+def _merge(shards: Sequence[Split], spec: SplitSpec, name: str, writer: ColumnarWriter) -> None:
+    selection = _selection(sum(len(shard) for shard in shards), spec)
+    if not selection.size:
+        raise ConfigError("the slice selects no structure", where=f"splits.{name}.slice")
+    base = 0
+    for shard in shards:
+        clusters = shard.cluster_names[shard.clusters] if shard.has_cluster_names else None
+        for start, stop in shard.chunks():
+            first, last = np.searchsorted(selection, [base + start, base + stop])
+            chosen = selection[first:last] - base
+            if chosen.size:
+                structures = shard.structures(start, stop)
+                labels = _take(shard.labels(start, stop), structures, chosen - start)
+                names = None if clusters is None else clusters[chosen]
+                writer.append(structures.select(chosen - start), labels, names)
+        base += len(shard)
+
+
+def _selection(n: int, spec: SplitSpec) -> IntArray:
+    """Return the indices of a split's structures in rising order."""
+    order = np.arange(n)
+    if spec.shuffle_seed is not None:
+        # sorted raw output of the bit generator: unlike Generator.permutation it may not change between numpy versions
+        order = np.argsort(np.random.PCG64(spec.shuffle_seed).random_raw(n), kind="stable")
+    return np.sort(order[slice(*(spec.slice or (None, None, None)))])
+
+
+def _take(labels: Labels, structures: StructureBatch, chosen: IntArray) -> Labels:
+    wanted = np.zeros(len(structures), dtype=np.bool_)
+    wanted[chosen] = True
+    return Labels(
+        energy=labels.energy[chosen],
+        forces=None if labels.forces is None else labels.forces[np.repeat(wanted, structures.counts)],
+        stress=None if labels.stress is None else labels.stress[chosen],
+    )
+
+
+def _check_ids(opened: Split, entry: str, split: str) -> None:
+    ids, counts = np.unique(opened.ids, return_counts=True)
+    if len(ids) < len(opened):
+        repeated = str(ids[np.argmax(counts)])
+        remedy = "name keys in `keys.id` that tell structures apart, or none"
+        raise DatasetError(
+            f"two structures are named {repeated!r}", where=f"dataset {entry}, split {split}", remedy=remedy
+        )

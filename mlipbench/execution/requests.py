@@ -1,0 +1,110 @@
+"""The requests a harness sends, and the replies to its greeting and loading."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from mlipbench.protocol import Message, MessageKind, batch_arrays
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from mlipbench.models.interface import LabelledBatch, Property
+    from mlipbench.structures import StructureBatch
+    from mlipbench.typing import AnyArray
+
+
+@dataclass(frozen=True, slots=True)
+class LoadModel:
+    """Which model a worker is to load, and how.
+
+    Attributes:
+        adapter: ``module:Class``.
+        device: Torch-style device.
+        dtype: ``float32`` or ``float64``.
+        checkpoint: Name or path of a checkpoint, or None.
+        kwargs: JSON data for the adapter.
+        parameters: Fitted parameters; empty for models that are not fitted.
+        seed: Seed of whatever the model draws at random.
+        threads: Threads of one operation.
+    """
+
+    adapter: str
+    device: str = "cpu"
+    dtype: str = "float64"
+    checkpoint: str | None = None
+    kwargs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    parameters: Mapping[str, AnyArray] = field(default_factory=lambda: MappingProxyType({}))
+    seed: int = 0
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What a worker says first.
+
+    Attributes:
+        protocol: Version of the protocol.
+        code: `mlipbench.version.code_version` of the worker.
+        python: Version of its interpreter.
+        pid: Its process id.
+        packages: Versions of the packages that decide a prediction.
+        device: Processor, cores and system.
+    """
+
+    protocol: int
+    code: str
+    python: str
+    pid: int
+    packages: Mapping[str, str]
+    device: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a worker says of a loaded model.
+
+    Attributes:
+        packages: Versions of the packages that decide a prediction.
+        parameters: Number of parameters of its torch module, or None.
+        facts: What torch says of its device and threads; empty without torch.
+    """
+
+    packages: Mapping[str, str]
+    parameters: int | None
+    facts: Mapping[str, Any]
+
+
+def load_message(model: LoadModel) -> Message:
+    """Return the request to load `model`."""
+    header = {
+        "adapter": model.adapter,
+        "device": model.device,
+        "dtype": model.dtype,
+        "checkpoint": model.checkpoint,
+        "kwargs": dict(model.kwargs),
+        "seed": model.seed,
+        "threads": model.threads,
+    }
+    return Message(MessageKind.LOAD, header, model.parameters)
+
+
+def fit_message(adapter: str, kwargs: Mapping[str, Any], training: LabelledBatch) -> Message:
+    """Return the request to fit `adapter` to a labelled batch."""
+    arrays = batch_arrays(training.structures)
+    arrays["energy"] = training.energy
+    if training.forces is not None:
+        arrays["forces"] = training.forces
+    return Message(MessageKind.FIT, {"adapter": adapter, "kwargs": dict(kwargs)}, arrays)
+
+
+def verify_message(batch: StructureBatch, properties: Iterable[Property]) -> Message:
+    """Return the request to check that structures alone and in a batch get the same predictions."""
+    return Message(MessageKind.VERIFY, {"properties": sorted(properties)}, batch_arrays(batch))
+
+
+def predict_message(request_id: int, batch: StructureBatch, properties: Iterable[Property]) -> Message:
+    """Return the request to predict `batch`."""
+    return Message(MessageKind.PREDICT, {"id": request_id, "properties": sorted(properties)}, batch_arrays(batch))

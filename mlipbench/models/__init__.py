@@ -1,0 +1,1 @@
+"""Models: the interface every adapter keeps, cards, and the registry of cards."""

@@ -1,0 +1,281 @@
+"""Building a plan."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from mlipbench.environments import find_environment
+from mlipbench.errors import ConfigError, NothingSelectedError, PrerequisiteError
+from mlipbench.models.registry import card_names, load_card
+from mlipbench.plan.applicability import EnergyRoute, energy_route, why_not_predictable
+from mlipbench.plan.batches import batch_cost, cut_batches, occupied_density
+from mlipbench.plan.cells import check_metrics, plan_cells
+from mlipbench.plan.open import open_datasets
+from mlipbench.plan.plan import Plan, PlannedSplit, RunPlan, Variant
+from mlipbench.status import Role, Status
+from mlipbench.suite.schema import ModelChoice
+from mlipbench.yamlfile import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from mlipbench.datasets.columnar import Split
+    from mlipbench.datasets.prepare import DataLocation
+    from mlipbench.models.card import ModelCard
+    from mlipbench.plan.plan import PlannedCell, PlannedDataset, Selection
+    from mlipbench.suite.schema import Suite
+    from mlipbench.typing import FloatArray, IntArray
+
+PLAN_VERSION: Final = 1
+TASK: Final = "s2ef"
+_CHUNK: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """What all runs of a suite share."""
+
+    suite: Suite
+    selection: Selection
+    datasets: Mapping[str, PlannedDataset]
+    threads: int
+
+
+def build_plan(suite: Suite, selection: Selection, location: DataLocation) -> Plan:
+    """Decide everything that a suite will do.
+
+    Data files that were never read before are converted on the way.
+
+    Args:
+        suite: The suite.
+        selection: What of it is wanted.
+        location: Where data are.
+
+    Raises:
+        ConfigError: A name is unknown or settings contradict a card.
+        DatasetError: A data file is invalid.
+        NothingSelectedError: No model is left.
+    """
+    for value, what in ((selection.limit, "limit"), (selection.threads, "number of threads")):
+        if value is not None and value < 1:
+            raise ConfigError(f"a {what} of {value} makes no sense", remedy="give a number above 0")
+    check_metrics(suite)
+    choices = _choices(suite, selection)
+    cards = [load_card(choice.name, trust=selection.trust) for choice in choices]
+    _check_conversions(suite, cards)
+    datasets, missing = open_datasets(suite, location, fitted=any(card.fitted for card in cards))
+    context = _Context(suite, selection, MappingProxyType(datasets), selection.threads or _threads())
+    runs = [
+        _run(context, card, _variant(card, choice, selection), seed)
+        for card, choice in zip(cards, choices, strict=True)
+        for seed in suite.seeds
+    ]
+    return Plan(suite, _sha256(suite.model_dump(mode="json")), location, context.datasets, tuple(runs), missing)
+
+
+def _choices(suite: Suite, selection: Selection) -> list[ModelChoice]:
+    """Return the suite's models, or those selected, with the suite's settings where it names them."""
+    if selection.models is None:
+        return list(suite.models)
+    chosen: list[ModelChoice] = []
+    for name in dict.fromkeys(selection.models):
+        named = [choice for choice in suite.models if choice.name == name]
+        chosen += named or [ModelChoice(name=name)]
+    if not chosen:
+        raise NothingSelectedError("no model is selected", remedy="name at least one with --models")
+    return chosen
+
+
+def _check_conversions(suite: Suite, cards: list[ModelCard]) -> None:
+    """Refuse a conversion for a model that does not exist: it would silently convert nothing."""
+    known = {*card_names(), *(card.name for card in cards), *(choice.name for choice in suite.models)}
+    for name, dataset in suite.datasets.items():
+        for step in dataset.energy:
+            for model in step.models or ():
+                if model not in known:
+                    raise ConfigError(
+                        f"unknown model {model!r}", where=f"datasets.{name}.energy", remedy=did_you_mean(model, known)
+                    )
+
+
+def _variant(card: ModelCard, choice: ModelChoice, selection: Selection) -> Variant:
+    capabilities = card.declared()
+    device = selection.device or choice.device or capabilities.devices[0]
+    precision = choice.precision or capabilities.dtypes[0]
+    for value, offered, what in (
+        (device.partition(":")[0], capabilities.devices, "device"),
+        (precision, capabilities.dtypes, "precision"),
+    ):
+        if value not in offered:
+            raise ConfigError(
+                f"model {card.name!r} does not offer {what} {value!r}", remedy=f"it declares {', '.join(offered)}"
+            )
+    budget = choice.batch or card.batch
+    if budget is None:
+        raise ConfigError(
+            f"model {card.name!r} declares no batch budget", remedy="give `batch: {atoms: N}` in the card or the suite"
+        )
+    if budget.edges is not None and capabilities.cutoff is None:
+        raise ConfigError(
+            f"model {card.name!r} declares no cutoff, so its batches cannot be cut by edges",
+            remedy="give `batch: {atoms: N}` in the card or the suite",
+        )
+    return Variant(choice.variant or "default", precision, device, budget, MappingProxyType(dict(choice.settings)))
+
+
+def _threads() -> int:
+    """Return the threads a worker gets: what ``OMP_NUM_THREADS`` says, else the processors at hand."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdigit() and int(given) else len(os.sched_getaffinity(0))
+
+
+def _run(context: _Context, card: ModelCard, variant: Variant, seed: int) -> RunPlan:
+    splits: list[PlannedSplit] = []
+    cells: list[PlannedCell] = []
+    fits: dict[str, str] = {}
+    routes: dict[str, EnergyRoute] = {}
+    for name, dataset in context.datasets.items():
+        conversions = context.suite.datasets[name].energy
+        route = energy_route(card, dataset.entry, conversions, dataset.fit_split)
+        routes[name] = route
+        planned = list(_splits(context, card, variant, name, route))
+        splits += planned
+        refused = {split.split: split.reason for split in planned if split.reason}
+        for split in planned:
+            if split.role is Role.EVALUATE:
+                cells += list(plan_cells(card, split, dataset, route, context.suite, refused))
+        if card.fitted and dataset.fit_split is not None:
+            fits[name] = dataset.fit_split
+    checkpoints = {name: card.checkpoint_for(name) for name in context.datasets}
+    return RunPlan(
+        card=card,
+        trusted=context.selection.trust,
+        variant=variant,
+        seed=seed,
+        threads=context.threads,
+        checkpoints=MappingProxyType(checkpoints),
+        fits=MappingProxyType(fits),
+        splits=tuple(splits),
+        routes=MappingProxyType(routes),
+        cells=tuple(cells),
+        missing=_missing(card, routes),
+        sha256=_identity(context, card, variant, seed, splits),
+    )
+
+
+def _missing(card: ModelCard, routes: Mapping[str, EnergyRoute]) -> tuple[str, ...]:
+    lines = []
+    try:
+        find_environment(card.environment)
+    except PrerequisiteError as error:
+        lines.append(str(error))
+    if any(route.corrections for route in routes.values()) and importlib.util.find_spec("pymatgen") is None:
+        lines.append('the energy correction needs pymatgen; run: pip install "mlipbench[corrections]"')
+    return tuple(lines)
+
+
+def _splits(
+    context: _Context, card: ModelCard, variant: Variant, name: str, route: EnergyRoute
+) -> Iterator[PlannedSplit]:
+    dataset = context.datasets[name]
+    for split_name, roles in _roles(dataset, route).items():
+        split = dataset.splits[split_name]
+        limit = context.selection.limit if roles == {Role.EVALUATE} else None
+        size = split.n_structures if limit is None else min(limit, split.n_structures)
+        reason = _refusal(card, name, dataset, split)
+        bounds = np.zeros(1, dtype=np.int64) if reason else _bounds(split, size, card, variant)
+        yield PlannedSplit(
+            task=TASK,
+            dataset=name,
+            split=split_name,
+            role=Role.EVALUATE if Role.EVALUATE in roles else min(roles),
+            n_structures=size,
+            n_atoms=int(split.counts[:size].sum()),
+            bounds=bounds,
+            properties=card.declared().properties,
+            selection="all" if size == split.n_structures else f"first {size}",
+            content_hash=split.content_hash,
+            status=Status.NOT_APPLICABLE if reason else Status.OK,
+            reason=reason,
+        )
+
+
+def _roles(dataset: PlannedDataset, route: EnergyRoute) -> dict[str, set[Role]]:
+    """Return what each split is predicted for; splits that are only fitted on are not predicted."""
+    roles: dict[str, set[Role]] = {}
+    if route.fit is not None:
+        roles.setdefault(route.fit, set()).add(Role.SHIFT)
+    if dataset.entry.references is not None:
+        roles.setdefault(dataset.entry.references.split, set()).add(Role.REFERENCE)
+    for name in dataset.evaluated:
+        roles.setdefault(name, set()).add(Role.EVALUATE)
+    return roles
+
+
+def _refusal(card: ModelCard, name: str, dataset: PlannedDataset, split: Split) -> str | None:
+    if card.fitted and dataset.fit_split is None:
+        return "the dataset names no split to fit the model on"
+    if card.checkpoints and card.checkpoint_for(name) is None:
+        return f"the model has no checkpoint for {name}"
+    return why_not_predictable(card.declared(), split)
+
+
+def _bounds(split: Split, size: int, card: ModelCard, variant: Variant) -> IntArray:
+    counts = split.counts[:size]
+    cutoff = card.declared().cutoff
+    density = _densities(split, size) if variant.batch.edges is not None else np.zeros(size)
+    cost, limit = batch_cost(variant.batch, counts, density, cutoff)
+    return cut_batches(cost, limit)
+
+
+def _densities(split: Split, size: int) -> FloatArray:
+    parts = [occupied_density(split.structures(start, min(start + _CHUNK, size))) for start in range(0, size, _CHUNK)]
+    return np.concatenate([np.zeros(0), *parts])
+
+
+def _identity(context: _Context, card: ModelCard, variant: Variant, seed: int, splits: list[PlannedSplit]) -> str:
+    """Hash everything that decides the predictions and the numbers of a run."""
+    suite = context.suite
+    return _sha256(
+        {
+            "plan_version": PLAN_VERSION,
+            "suite": [suite.suite, suite.version, suite.tasks.model_dump(mode="json")],
+            "energy": {name: choice.model_dump(mode="json")["energy"] for name, choice in suite.datasets.items()},
+            "card": card.model_dump(mode="json"),
+            "variant": [
+                variant.name,
+                variant.precision,
+                variant.device,
+                variant.batch.model_dump(),
+                dict(variant.settings),
+            ],
+            "seed": seed,
+            "threads": context.threads,
+            "data": {
+                name: [dataset.fit_split, dataset.references_sha256, _content(card, dataset)]
+                for name, dataset in context.datasets.items()
+            },
+            "entries": {name: dataset.entry.model_dump(mode="json") for name, dataset in context.datasets.items()},
+            "splits": [
+                [*split.key, split.selection, split.role.value, split.content_hash, split.reason] for split in splits
+            ],
+        }
+    )
+
+
+def _content(card: ModelCard, dataset: PlannedDataset) -> str | None:
+    """Return the identity of the data that a model is fitted to; those it predicts are listed with the splits."""
+    return dataset.splits[dataset.fit_split].content_hash if card.fitted and dataset.fit_split is not None else None
+
+
+def _sha256(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,139 @@
+"""The cells of the table: which numbers there will be, and what makes them comparable."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from typing import TYPE_CHECKING, Final
+
+from mlipbench.errors import ConfigError
+from mlipbench.metrics.errors import S2EF_METRICS
+from mlipbench.plan.applicability import ADSORPTION_METRICS, ENERGY_METRICS, STRESS_METRICS, needs_forces, why_no_metric
+from mlipbench.plan.plan import PlannedCell
+from mlipbench.status import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mlipbench.models.card import ModelCard
+    from mlipbench.plan.applicability import EnergyRoute
+    from mlipbench.plan.plan import PlannedDataset, PlannedSplit
+    from mlipbench.suite.schema import Suite
+
+METRIC_VERSION: Final = 1
+"""Raised whenever a metric's definition changes; numbers of different versions are never ranked together."""
+
+
+def check_metrics(suite: Suite) -> None:
+    """Check the names of a suite's metrics.
+
+    Raises:
+        ConfigError: A name is unknown; close ones are listed.
+    """
+    for metric in suite.tasks.s2ef.metrics or ():
+        if metric not in S2EF_METRICS:
+            close = difflib.get_close_matches(metric, S2EF_METRICS) or list(S2EF_METRICS)
+            raise ConfigError(
+                f"unknown metric {metric!r}", where="tasks.s2ef.metrics", remedy=f"did you mean {' or '.join(close)}?"
+            )
+
+
+def plan_cells(
+    card: ModelCard,
+    split: PlannedSplit,
+    dataset: PlannedDataset,
+    route: EnergyRoute,
+    suite: Suite,
+    refused: Mapping[str, str],
+) -> Iterator[PlannedCell]:
+    """Yield the cells of one evaluated split of one model.
+
+    Without a list in the suite, the metrics are all those that the labels allow.
+
+    Args:
+        card: The model's card.
+        split: The split.
+        dataset: Its dataset.
+        route: How energies are compared.
+        suite: The suite.
+        refused: Why the model cannot predict a split of the dataset, by name of the split.
+    """
+    wanted = suite.tasks.s2ef.metrics
+    data = dataset.splits[split.split]
+    for metric in wanted or _offered(dataset, split.split):
+        reason = split.reason or why_no_metric(metric, card.declared(), data, route)
+        if metric in ADSORPTION_METRICS and not _has_references(dataset, split.split):
+            reason = reason or "the dataset ships no reference structures"
+        reason = reason or _why_not_referred(metric, dataset, route, refused)
+        if metric in ENERGY_METRICS and route.fit == split.split:
+            reason = reason or "the energy shift is fitted on this very split"
+        conversion = route.conversion if metric in ENERGY_METRICS else None
+        yield PlannedCell(
+            task=split.task,
+            dataset=split.dataset,
+            split=split.split,
+            metric=metric,
+            status=Status.NOT_APPLICABLE if reason else Status.OK,
+            reason=reason,
+            conversion=conversion,
+            comparability_key=_key(split, dataset, metric, route),
+            training=_training(card, split, dataset),
+        )
+
+
+def _why_not_referred(
+    metric: str, dataset: PlannedDataset, route: EnergyRoute, refused: Mapping[str, str]
+) -> str | None:
+    """Return why the other split that a metric rests on cannot be predicted, or None."""
+    references = dataset.entry.references
+    if metric in ADSORPTION_METRICS and references is not None and references.split in refused:
+        return f"the references cannot be predicted: {refused[references.split]}"
+    if metric in ENERGY_METRICS and route.fit in refused:
+        return f"the energy shift cannot be fitted: {refused[route.fit]}"
+    return None
+
+
+def _offered(dataset: PlannedDataset, split: str) -> list[str]:
+    data = dataset.splits[split]
+    left_out = set() if _has_references(dataset, split) else set(ADSORPTION_METRICS)
+    if not data.has_stress:
+        left_out |= STRESS_METRICS
+    if not data.has_forces:
+        left_out |= {metric for metric in S2EF_METRICS if needs_forces(metric)}
+    return [metric for metric in S2EF_METRICS if metric not in left_out]
+
+
+def _has_references(dataset: PlannedDataset, split: str) -> bool:
+    references = dataset.entry.references
+    return references is not None and references.split != split
+
+
+def _key(split: PlannedSplit, dataset: PlannedDataset, metric: str, route: EnergyRoute) -> str:
+    """Hash what must be equal between models for this number to be compared."""
+    converted = metric in ENERGY_METRICS
+    parts = {
+        "task": split.task,
+        "dataset": split.content_hash,
+        "selection": split.selection,
+        "free_atoms_only": dataset.entry.free_atoms_only,
+        "metric": metric,
+        "metric_version": METRIC_VERSION,
+        "conversion": route.conversion if converted else None,
+    }
+    if converted and route.fit is not None:
+        parts["fit"] = dataset.splits[route.fit].content_hash
+    if metric in ADSORPTION_METRICS and dataset.entry.references is not None:
+        parts["references"] = dataset.splits[dataset.entry.references.split].content_hash
+        parts["references_map"] = dataset.references_sha256
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _training(card: ModelCard, split: PlannedSplit, dataset: PlannedDataset) -> str | None:
+    if card.fitted and dataset.fit_split is not None:
+        seen = " itself" if dataset.fit_split == split.split else ""
+        return f"fitted on {split.dataset}/{dataset.fit_split}{seen}"
+    shared = sorted(set(card.training_data) & set(dataset.entry.drawn_from))
+    if shared:
+        return f"training data: these structures are drawn from {', '.join(shared)}, which the model was trained on"
+    return None

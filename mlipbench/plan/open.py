@@ -1,0 +1,96 @@
+"""Opening the datasets of a suite."""
+
+from __future__ import annotations
+
+import hashlib
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from mlipbench.datasets.entry import DatasetEntry, load_entry
+from mlipbench.datasets.prepare import open_split, root_of
+from mlipbench.errors import PrerequisiteError
+from mlipbench.plan.plan import PlannedDataset
+from mlipbench.yamlfile import validate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from mlipbench.datasets.prepare import DataLocation
+    from mlipbench.suite.schema import DatasetChoice, Suite
+
+
+def open_datasets(
+    suite: Suite, location: DataLocation, *, fitted: bool
+) -> tuple[dict[str, PlannedDataset], tuple[str, ...]]:
+    """Open every split that a suite evaluates, fits on or refers to.
+
+    Args:
+        suite: The suite.
+        location: Where data are.
+        fitted: Whether any model is fitted to the data; if none is, no data are needed to fit one.
+
+    Returns:
+        The datasets whose data are present, and one line for each that is missing.
+
+    Raises:
+        ConfigError: An entry or a name is invalid.
+        DatasetError: A data file is invalid.
+    """
+    datasets: dict[str, PlannedDataset] = {}
+    missing: list[str] = []
+    for name, choice in suite.datasets.items():
+        entry = read_entry(name, choice, suite.folder)
+        try:
+            datasets[name] = _open(entry, choice, location, fitted=fitted)
+        except PrerequisiteError as error:
+            missing.append(str(error))
+    return datasets, tuple(missing)
+
+
+def read_entry(name: str, choice: DatasetChoice, folder: Path) -> DatasetEntry:
+    """Return the entry of one dataset of a suite, the suite's overrides applied.
+
+    Args:
+        name: Name of the dataset.
+        choice: What the suite says of it.
+        folder: The folder at which the path of an entry starts.
+
+    Raises:
+        ConfigError: The entry is unknown or invalid, or an override does not fit.
+    """
+    entry = load_entry(choice.entry or name, base=folder)
+    if not choice.overrides:
+        return entry
+    content = _merged(entry.model_dump(mode="json"), choice.overrides)
+    return validate(DatasetEntry, content, f"datasets.{name}.overrides")
+
+
+def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        nested = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = _merged(base[key], value) if nested else value
+    return merged
+
+
+def _open(entry: DatasetEntry, choice: DatasetChoice, location: DataLocation, *, fitted: bool) -> PlannedDataset:
+    fit = choice.fit or entry.fit_split
+    shifts = [step.fit or fit for step in choice.energy if step.shift is not None]
+    references = [entry.references.split] if entry.references else []
+    fits = [fit] if fit and fitted else []
+    names = dict.fromkeys([*choice.splits, *fits, *filter(None, shifts), *references])
+    splits = {name: open_split(entry, name, location) for name in names}
+    return PlannedDataset(entry, MappingProxyType(splits), choice.splits, fit, _references_sha256(entry, location))
+
+
+def _references_sha256(entry: DatasetEntry, location: DataLocation) -> str | None:
+    """Return the checksum of the file that says which references each structure uses; None where there is none."""
+    if entry.references is None:
+        return None
+    path = root_of(entry, location) / entry.references.map
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        remedy = "the file belongs to the dataset"
+        raise PrerequisiteError(f"cannot be read ({error.strerror})", file=path, remedy=remedy) from None

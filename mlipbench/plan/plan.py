@@ -1,0 +1,263 @@
+"""What a suite comes to: runs, splits, batches and the cells of the table, decided before any process starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from mlipbench.status import Role, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlipbench.budget import BatchBudget
+    from mlipbench.datasets.columnar import Split
+    from mlipbench.datasets.entry import DatasetEntry
+    from mlipbench.datasets.prepare import DataLocation
+    from mlipbench.models.card import Checkpoint, ModelCard
+    from mlipbench.models.interface import Property
+    from mlipbench.plan.applicability import EnergyRoute
+    from mlipbench.suite.schema import Suite
+    from mlipbench.typing import IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What of a suite is wanted.
+
+    Attributes:
+        models: Names of models, or paths of cards, that replace the suite's list; None keeps the suite's.
+        limit: Most structures of each evaluated split; None takes all.
+        device: Device that replaces the suite's and the cards'.
+        threads: Threads of a worker; None takes ``OMP_NUM_THREADS``, else the processors at hand.
+        trust: Whether cards given by path are trusted.
+    """
+
+    models: tuple[str, ...] | None = None
+    limit: int | None = None
+    device: str | None = None
+    threads: int | None = None
+    trust: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """The settings a card is run with.
+
+    Attributes:
+        name: Name of the table row's variant.
+        precision: ``float32`` or ``float64``.
+        device: Torch-style device.
+        batch: Batch budget.
+        settings: Inference settings passed to the adapter.
+    """
+
+    name: str
+    precision: str
+    device: str
+    batch: BatchBudget
+    settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlannedSplit:
+    """One split that one model is to predict.
+
+    Attributes:
+        task: Name of the task.
+        dataset: Name of the dataset.
+        split: Name of the split.
+        role: What it is predicted for; ``evaluate`` where it serves several ends.
+        n_structures: Structures to predict.
+        n_atoms: Atoms of these structures.
+        bounds: Shape (n_batches + 1,), batch ``b`` holds structures ``bounds[b]:bounds[b + 1]``.
+        properties: What is asked of the model.
+        selection: ``all`` or ``first N``.
+        content_hash: Identity of the whole split.
+        status: ``ok`` or ``not_applicable``.
+        reason: Why it is not applicable.
+    """
+
+    task: str
+    dataset: str
+    split: str
+    role: Role
+    n_structures: int
+    n_atoms: int
+    bounds: IntArray
+    properties: frozenset[Property]
+    selection: str
+    content_hash: str
+    status: Status = Status.OK
+    reason: str | None = None
+
+    @property
+    def n_batches(self) -> int:
+        """Number of batches."""
+        return len(self.bounds) - 1
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The dataset and the split."""
+        return self.dataset, self.split
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCell:
+    """One number of the table, or why it will be empty.
+
+    Attributes:
+        task: Name of the task.
+        dataset: Name of the dataset.
+        split: Name of the split.
+        metric: Name of the metric.
+        status: ``ok`` or ``not_applicable``.
+        reason: Why it is not applicable.
+        conversion: How energies are brought to one reference, None where nothing is done.
+        comparability_key: Equal for numbers that may be ranked together.
+        training: How the model's training data relate to the split.
+    """
+
+    task: str
+    dataset: str
+    split: str
+    metric: str
+    status: Status
+    reason: str | None
+    conversion: str | None
+    comparability_key: str
+    training: str | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunPlan:
+    """One run: one suite, one model variant, one seed.
+
+    Attributes:
+        card: The model's card.
+        trusted: Whether the card was admitted by the user's consent.
+        variant: Settings.
+        seed: Seed.
+        threads: Threads of the worker.
+        checkpoints: The checkpoint bound to each dataset.
+        fits: The split that parameters are fitted on, by dataset; empty unless the model is fitted.
+        splits: What is predicted.
+        routes: How energies are compared, by dataset.
+        cells: What the table will hold.
+        missing: What stands in the way, one line each with its remedy.
+        sha256: Identity of the plan of this run.
+    """
+
+    card: ModelCard
+    trusted: bool
+    variant: Variant
+    seed: int
+    threads: int
+    checkpoints: Mapping[str, Checkpoint | None]
+    fits: Mapping[str, str]
+    splits: tuple[PlannedSplit, ...]
+    routes: Mapping[str, EnergyRoute]
+    cells: tuple[PlannedCell, ...]
+    missing: tuple[str, ...]
+    sha256: str
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return self.card.name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlannedDataset:
+    """A dataset of the suite, opened.
+
+    Attributes:
+        entry: The entry, overrides applied.
+        splits: Every split that is needed, by name.
+        evaluated: Names of the splits that the table shows.
+        fit_split: The split that fits and shifts use by default.
+        references_sha256: Checksum of the file that says which references a structure's adsorption energy uses.
+    """
+
+    entry: DatasetEntry
+    splits: Mapping[str, Split]
+    evaluated: tuple[str, ...]
+    fit_split: str | None
+    references_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """All runs of a suite.
+
+    Attributes:
+        suite: The suite.
+        suite_sha256: Hash of the suite's content.
+        location: Where data are.
+        datasets: Opened datasets by name.
+        runs: The runs.
+        missing: What of the data is missing, one line each with its remedy.
+    """
+
+    suite: Suite
+    suite_sha256: str
+    location: DataLocation
+    datasets: Mapping[str, PlannedDataset]
+    runs: tuple[RunPlan, ...]
+    missing: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan for ``--json``."""
+        return {
+            "suite": self.suite.suite,
+            "version": self.suite.version,
+            "missing": list(self.missing),
+            "runs": [_run_as_dict(run) for run in self.runs],
+        }
+
+
+def _run_as_dict(run: RunPlan) -> dict[str, Any]:
+    splits = [
+        {
+            "task": split.task,
+            "dataset": split.dataset,
+            "split": split.split,
+            "role": split.role.value,
+            "n_structures": split.n_structures,
+            "n_atoms": split.n_atoms,
+            "n_batches": split.n_batches,
+            "selection": split.selection,
+            "status": split.status.value,
+            "reason": split.reason,
+        }
+        for split in run.splits
+    ]
+    cells = [
+        {
+            "task": cell.task,
+            "dataset": cell.dataset,
+            "split": cell.split,
+            "metric": cell.metric,
+            "status": cell.status.value,
+            "reason": cell.reason,
+            "conversion": cell.conversion,
+            "training": cell.training,
+            "comparability_key": cell.comparability_key,
+        }
+        for cell in run.cells
+    ]
+    return {
+        "model": run.model,
+        "variant": run.variant.name,
+        "precision": run.variant.precision,
+        "device": run.variant.device,
+        "batch": run.variant.batch.model_dump(exclude_none=True),
+        "seed": run.seed,
+        "threads": run.threads,
+        "fits": dict(run.fits),
+        "plan_sha256": run.sha256,
+        "missing": list(run.missing),
+        "splits": splits,
+        "cells": cells,
+    }

@@ -1,0 +1,1 @@
+"""The leaderboard, from manifests, metrics and scores only."""

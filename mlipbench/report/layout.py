@@ -1,0 +1,62 @@
+"""How wide tables are cut into pieces that can be read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from mlipbench.metrics.values import Direction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mlipbench.report.table import Column, Table
+
+_MOST_COLUMNS: Final = 6
+_DIGITS: Final = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some columns of a table that are shown together.
+
+    Attributes:
+        title: What they have in common; empty where they are the whole table.
+        columns: Positions of the columns.
+        labels: Heads of the columns.
+    """
+
+    title: str
+    columns: tuple[int, ...]
+    labels: tuple[str, ...]
+
+
+def blocks(table: Table, *, by_metric: bool = False) -> tuple[Block, ...]:
+    """Return the blocks a table is shown in: all at once where that is narrow, else metric by metric.
+
+    Args:
+        table: The table.
+        by_metric: Whether to show it metric by metric even where it is narrow.
+    """
+    columns = table.columns
+    if len(columns) <= _MOST_COLUMNS and not by_metric:
+        labels = tuple(f"{column.split}: {_quantity(column)}" for column in columns)
+        return (Block("", tuple(range(len(columns))), labels),)
+    metrics = dict.fromkeys(column.metric for column in columns)
+    found = []
+    for metric in metrics:
+        positions = tuple(position for position, column in enumerate(columns) if column.metric == metric)
+        labels = tuple(columns[position].split for position in positions)
+        found.append(Block(_quantity(columns[positions[0]]), positions, labels))
+    return tuple(found)
+
+
+def superscript(notes: Iterable[int]) -> str:
+    """Return the marks of some footnotes, such as ``¹,³``."""
+    return ",".join(str(note).translate(_DIGITS) for note in notes)
+
+
+def _quantity(column: Column) -> str:
+    arrow = "↓" if column.direction is Direction.LOWER else "↑"
+    unit = f" ({column.unit})" if column.unit else ""
+    return f"{column.title}{unit} {arrow}"

@@ -1,0 +1,81 @@
+"""The leaderboard as Markdown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mlipbench.report.layout import blocks, superscript
+from mlipbench.report.notes import origin
+from mlipbench.report.table import build_tables
+from mlipbench.report.text import escape_markdown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from mlipbench.report.collect import RunRecord
+    from mlipbench.report.layout import Block
+    from mlipbench.report.table import Cell, Table
+
+_LEGEND: Final = (
+    "Intervals in brackets are 95 %. Bold: not distinguishable from the best of the column (paired cluster bootstrap "
+    "on common structures, Holm-corrected). Arrows point to better values."
+)
+
+
+def to_markdown(records: Sequence[RunRecord], tables: Iterable[Table] | None = None) -> str:
+    """Return the leaderboard of some runs as one Markdown page.
+
+    Args:
+        records: What `collect` found.
+        tables: What `build_tables` made of them, where the caller has that already.
+    """
+    tables = build_tables(records) if tables is None else tables
+    parts = ["# Leaderboard", _LEGEND]
+    for table in tables:
+        parts.extend(_section(table))
+    parts.extend(["## Origin", _list(origin(records))] if origin(records) else [])
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(table: Table) -> list[str]:
+    number = f", table {table.part}" if table.part else ""
+    parts = [f"## {escape_markdown(table.dataset)}: {escape_markdown(table.task)}{number}", _list(table.about)]
+    for block in blocks(table):
+        if block.title:
+            parts.append(f"### {escape_markdown(block.title)}")
+        parts.append(_grid(table, block))
+    notes = [
+        f"{superscript((number,))} {escape_markdown(text)}" for number, text in enumerate(table.footnotes, start=1)
+    ]
+    parts.append("  \n".join(notes))
+    return [part for part in parts if part]
+
+
+def _grid(table: Table, block: Block) -> str:
+    heads = ["Model", "Variant"]
+    heads += [
+        escape_markdown(label) + _marks(table.columns[position].notes)
+        for label, position in zip(block.labels, block.columns, strict=True)
+    ]
+    lines = [_line(heads), _line(["---", "---", *("---:" for _ in block.columns)])]
+    for row in table.rows:
+        names = [escape_markdown(row.model) + _marks(row.notes), escape_markdown(row.variant)]
+        lines.append(_line([*names, *(_cell(row.cells[position]) for position in block.columns)]))
+    return "\n".join(lines)
+
+
+def _cell(cell: Cell) -> str:
+    text = f"**{cell.text}**" if cell.best else cell.text
+    return text + _marks(cell.notes)
+
+
+def _marks(notes: tuple[int, ...]) -> str:
+    return f" {superscript(notes)}" if notes else ""
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _list(sentences: Iterable[str]) -> str:
+    return "\n".join(f"- {escape_markdown(sentence)}" for sentence in sentences)

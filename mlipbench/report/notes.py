@@ -1,0 +1,123 @@
+"""What stands below a table: footnotes, and sentences on data and origin."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlipbench.status import Role, Source, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from mlipbench.report.collect import RunRecord
+    from mlipbench.report.grouping import Group
+    from mlipbench.store.records import Manifest, MetricRecord
+
+
+class Notes:
+    """Numbers footnotes in the order of their first use."""
+
+    def __init__(self) -> None:
+        """Start without any."""
+        self._numbers: dict[str, int] = {}
+
+    def add(self, texts: Iterable[str]) -> tuple[int, ...]:
+        """Return the numbers of some footnotes, new ones where they have none yet."""
+        return tuple(sorted({self._numbers.setdefault(text, len(self._numbers) + 1) for text in texts}))
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The footnotes; number 1 is the first."""
+        return tuple(self._numbers)
+
+
+def cell_notes(record: MetricRecord | None) -> tuple[str, ...]:
+    """Return what must be known of one number."""
+    if record is None:
+        return ()
+    reason = record.reason or "no reason is recorded"
+    if record.status is Status.FAILED:
+        return (f"failed: {reason}",)
+    if record.status is Status.NOT_APPLICABLE:
+        return (f"not applicable: {reason}",)
+    found = []
+    if record.status is Status.PARTIAL:
+        found.append(f"partial, not ranked: {reason} ({record.n} structures counted, {record.n_failed} failed)")
+    elif record.reason:
+        found.append(record.reason)
+    if record.conversion:
+        found.append(f"energies: {record.conversion}")
+    if record.training:
+        found.append(record.training)
+    return tuple(found)
+
+
+def shared_notes(records: Sequence[MetricRecord | None]) -> tuple[str, ...]:
+    """Return the notes that all numbers of a column have in common; they stand at its head."""
+    noted = [cell_notes(record) for record in records if record is not None and record.value is not None]
+    if len(noted) < 2:  # noqa: PLR2004 - one number shares nothing
+        return ()
+    return tuple(note for note in noted[0] if all(note in other for other in noted))
+
+
+def row_notes(run: RunRecord) -> tuple[str, ...]:
+    """Return what must be known of one model."""
+    if run.source is Source.PUBLISHED:
+        return (f"published, not measured: {run.citation}",)
+    note = run.manifest.model.card.get("note") if run.manifest else None
+    return (str(note),) if note else ()
+
+
+def about_data(group: Group) -> tuple[str, ...]:
+    """Return sentences on the data behind a table."""
+    manifests = [run.manifest for run in group.runs if run.manifest]
+    sentences = []
+    for manifest in manifests:
+        for dataset in manifest.datasets:
+            if dataset.name == group.dataset:
+                reference = f"energies: {dataset.energy_reference}"
+                sentences.append(f"{dataset.title}. Labels: {dataset.level_of_theory}; {reference}.")
+                sentences.extend([dataset.note] if dataset.note else [])
+    sentences.extend(_split_sentences(group, manifests))
+    if group.part:
+        sentences.append("These numbers are not comparable with those of the other tables of this dataset.")
+    return tuple(dict.fromkeys(sentences))
+
+
+def origin(records: Iterable[RunRecord]) -> tuple[str, ...]:
+    """Return sentences on what produced the numbers."""
+    manifests = [run.manifest for run in records if run.manifest]
+    if not manifests:
+        return ()
+    suites = _joined(f"{manifest.suite.name} version {manifest.suite.version}" for manifest in manifests)
+    versions = _joined(manifest.code_version for manifest in manifests)
+    days = sorted(manifest.started[:10] for manifest in manifests)
+    when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
+    machines = _joined(_machine(manifest) for manifest in manifests)
+    return (f"Suite: {suites}.", f"Produced by mlipbench {versions}, {when}.", f"Hardware: {machines}.")
+
+
+def _split_sentences(group: Group, manifests: Sequence[Manifest]) -> list[str]:
+    clusters: dict[str, int] = {}
+    for run in group.runs:
+        for record in run.metrics:
+            if (record.task, record.dataset) == (group.task, group.dataset):
+                clusters[record.split] = max(clusters.get(record.split, 0), record.n_clusters)
+    sentences = []
+    for split in (split for manifest in manifests for split in manifest.splits):
+        if (split.task, split.dataset, split.role) == (group.task, group.dataset, Role.EVALUATE):
+            part = "" if split.selection == "all" else f" ({split.selection})"
+            independent = f", {clusters[split.split]} independent" if clusters.get(split.split) else ""
+            sentences.append(f"Split {split.split}: {split.n_expected} structures{part}{independent}.")
+    return sentences
+
+
+def _machine(manifest: Manifest) -> str:
+    """Return the plain facts of the hardware record, and what the run used of it."""
+    facts = [f"{name} {value}" for name, value in manifest.hardware.items() if isinstance(value, str | int) and value]
+    used = f"device {manifest.variant.device}, {manifest.threads} threads"
+    return ", ".join([*facts, used])
+
+
+def _joined(texts: Iterable[str]) -> str:
+    return "; ".join(sorted(set(texts)))

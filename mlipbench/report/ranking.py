@@ -1,0 +1,115 @@
+"""Which models of a column cannot be told apart from its best."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from mlipbench.metrics.errors import S2EF_METRICS, StructureErrors, numerator_denominator
+from mlipbench.metrics.statistics import indistinguishable_from_best
+from mlipbench.status import Source, Status
+from mlipbench.store.records import MetricRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlipbench.metrics.errors import MetricDefinition
+    from mlipbench.report.collect import RunRecord
+    from mlipbench.typing import AnyArray, BoolArray, FloatArray, IntArray
+
+_COUNTS: Final = ("n_atoms", "n_free", "stress_n")
+_ENERGY: Final = "energy"
+
+
+class ScoreReader:
+    """Reads per-structure scores of runs, each file once."""
+
+    def __init__(self) -> None:
+        """Start with nothing read."""
+        self._tables: dict[tuple[str, str, str, str], _Scores | None] = {}
+
+    def read(self, run: RunRecord, record: MetricRecord) -> _Scores | None:
+        """Return the scores behind a number, None where there are none."""
+        if run.directory is None:
+            return None
+        place = (record.task, record.dataset, record.split)
+        key = (str(run.directory), *place)
+        if key not in self._tables:
+            path = run.directory.joinpath("scores", *place[:2], f"{record.split}.parquet")
+            self._tables[key] = _Scores(str(path)) if path.is_file() else None
+        return self._tables[key]
+
+
+class _Scores:
+    """The columns of one file of scores."""
+
+    def __init__(self, path: str) -> None:
+        import pyarrow.parquet as pq
+
+        from mlipbench.errors import ResultsError
+
+        try:
+            table = pq.read_table(path)
+            columns = {name: table[name].to_numpy() for name in table.column_names if name != "id"}
+            self.index: IntArray = columns["index"].astype(np.int64)
+            self.clusters: AnyArray = columns["cluster"]
+            self._applicable: BoolArray = columns["energy_applicable"].astype(bool)
+            self._errors = _structure_errors(columns, columns["ok"].astype(bool))
+        except (OSError, ValueError, KeyError) as error:
+            remedy = "rebuild it with `mlipbench score`"
+            raise ResultsError(f"damaged scores: {error}", file=path, remedy=remedy) from None
+
+    def sums(self, definition: MetricDefinition) -> tuple[FloatArray, FloatArray]:
+        """Return numerator and denominator of a metric, shape (n_structures,) each."""
+        include = self._applicable if definition.name.startswith(_ENERGY) else None
+        return numerator_denominator(definition, self._errors, include)
+
+
+def best(candidates: Sequence[tuple[RunRecord, MetricRecord]], scores: ScoreReader) -> frozenset[int]:
+    """Return the positions of the candidates that cannot be told apart from the best one.
+
+    Only complete, measured numbers with scores take part; they must have one comparability key. Fewer than two are not
+    ranked.
+
+    Args:
+        candidates: Runs with their number in one column of a table.
+        scores: Where per-structure scores come from.
+    """
+    rankable: dict[int, _Scores] = {}
+    for position, (run, record) in enumerate(candidates):
+        if record.status is Status.OK and record.value is not None and run.source is Source.MEASURED:
+            table = scores.read(run, record)
+            if table is not None:
+                rankable[position] = table
+    definition = S2EF_METRICS.get(candidates[0][1].metric) if candidates else None
+    if definition is None or len(rankable) < 2:  # noqa: PLR2004 - one number has no rank
+        return frozenset()
+    shared = reduce(np.intersect1d, (table.index for table in rankable.values()))
+    if not shared.size:
+        return frozenset()
+    values: dict[str, tuple[FloatArray, FloatArray]] = {}
+    clusters: AnyArray = np.zeros(0)
+    for position, table in rankable.items():
+        order = np.argsort(table.index, kind="stable")
+        taken = order[np.searchsorted(table.index, shared, sorter=order)]
+        numerator, denominator = table.sums(definition)
+        values[str(position)] = (numerator[taken], denominator[taken])
+        clusters = table.clusters[taken]
+    chosen = indistinguishable_from_best(values, clusters, definition.direction, definition.scale)
+    return frozenset(int(position) for position in chosen)
+
+
+def _structure_errors(columns: dict[str, AnyArray], ok: BoolArray) -> StructureErrors:
+    """Return the columns as the metrics take them; structures that failed have nothing to compare."""
+    fields: dict[str, AnyArray] = {}
+    for name in StructureErrors.__dataclass_fields__:
+        if name in _COUNTS:
+            counts = np.nan_to_num(np.asarray(columns[name], dtype=np.float64))
+            fields[name] = np.where(ok, counts, 0.0).astype(np.int64)
+        else:
+            values = columns.get(name)
+            sums = np.full(ok.shape, np.nan) if values is None else np.asarray(values, dtype=np.float64)
+            fields[name] = np.where(ok, sums, np.nan)
+    return StructureErrors(**fields)  # type: ignore[arg-type]  # counts are integers, the others floats

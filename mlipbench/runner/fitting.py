@@ -1,0 +1,50 @@
+"""Parameters of models that are fitted to a split before they predict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlipbench.errors import WorkerError
+from mlipbench.execution.client import WorkerClient
+from mlipbench.execution.failures import as_error
+from mlipbench.execution.requests import fit_message
+from mlipbench.models.interface import LabelledBatch
+from mlipbench.models.registry import adapter_target
+from mlipbench.protocol import MessageKind
+from mlipbench.store.files import replacing
+
+if TYPE_CHECKING:
+    from mlipbench.datasets.columnar import Split
+    from mlipbench.execution.client import WorkerSpec
+    from mlipbench.models.card import ModelCard
+    from mlipbench.store.rundir import RunDirectory
+    from mlipbench.typing import AnyArray
+
+
+def fitted_parameters(
+    directory: RunDirectory, card: ModelCard, dataset: str, split: Split, spec: WorkerSpec
+) -> dict[str, AnyArray]:
+    """Return the parameters of a model on a dataset, fitted in a worker the first time and stored with the run.
+
+    Raises:
+        MlipbenchError: The adapter refuses the split, or the parameters cannot be written.
+        WorkerError: The worker failed.
+    """
+    path = directory.fitted(dataset)
+    if path.exists():
+        with np.load(path, allow_pickle=False) as stored:
+            return dict(stored)
+    labels = split.labels(0, split.n_structures)
+    training = LabelledBatch(split.structures(0, split.n_structures), labels.energy, labels.forces)
+    with WorkerClient(spec) as client:
+        reply = client.request(fit_message(adapter_target(card), card.kwargs, training))
+    if reply.kind == MessageKind.FAILED:
+        raise as_error(reply)
+    if reply.kind != MessageKind.FITTED:
+        raise WorkerError(f"worker answered a fit with {reply.kind!r}")
+    parameters = {name: np.array(array) for name, array in reply.arrays.items()}
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **parameters)
+    return parameters

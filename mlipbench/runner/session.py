@@ -1,0 +1,215 @@
+"""One run, from its directory to its metrics."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from mlipbench.environments import find_environment
+from mlipbench.errors import ConfigError, DatasetError, PrerequisiteError, WorkerError
+from mlipbench.execution.client import WorkerClient, WorkerSpec
+from mlipbench.execution.evaluate import Predictor
+from mlipbench.execution.requests import LoadModel
+from mlipbench.models.registry import adapter_target
+from mlipbench.runner.fitting import fitted_parameters
+from mlipbench.runner.record import first_manifest
+from mlipbench.runner.splits import SplitJob, predict_split
+from mlipbench.runner.timings import merge_timings
+from mlipbench.scoring.run import score_manifest
+from mlipbench.status import Status
+from mlipbench.store.rundir import RunDirectory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mlipbench.plan import Plan, PlannedSplit, RunPlan
+    from mlipbench.progress import Display
+    from mlipbench.runner.runs import RunSettings
+    from mlipbench.store.records import Manifest, SplitRecord
+
+MODEL_ERRORS = (ConfigError, DatasetError, WorkerError, PrerequisiteError)
+
+
+@dataclass(slots=True)
+class _WorkerFacts:
+    """What workers of this run said of themselves; the last one counts."""
+
+    packages: dict[str, str] = field(default_factory=dict)
+    hardware: dict[str, Any] = field(default_factory=dict)
+    parameters: int | None = None
+
+
+class RunSession:
+    """Carries out one run.
+
+    Args:
+        plan: The plan of the suite.
+        run: The run.
+        settings: How it is carried out.
+        display: Shows progress.
+    """
+
+    def __init__(self, plan: Plan, run: RunPlan, settings: RunSettings, display: Display) -> None:
+        """Keep the arguments; nothing is started."""
+        self.plan = plan
+        self.run = run
+        self.settings = settings
+        self.display = display
+        self._facts = _WorkerFacts()
+        self._begun = time.monotonic()
+
+    def new_directory(self, root: Path) -> RunDirectory:
+        """Return the directory of a new run below the directory of its model; it is not made yet."""
+        now = datetime.now(UTC)
+        name = f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}Z-{self.run.sha256[:12]}"
+        return RunDirectory(root / name)
+
+    def carry_out(self, directory: RunDirectory) -> tuple[RunDirectory, Manifest]:
+        """Predict what is not predicted yet, score, and finish the manifest.
+
+        Raises:
+            ResultsError: Another process is writing this run.
+            MlipbenchError: Results cannot be written.
+        """
+        with directory.lock():
+            manifest = self._open(directory)
+            for dataset in self.plan.datasets:
+                manifest = self._predict_dataset(directory, manifest, dataset)
+            merge_timings(directory)
+            manifest = self._finished(manifest)
+            score_manifest(directory, manifest, self.plan.location)
+            directory.write_manifest(manifest)
+        return directory, manifest
+
+    def _open(self, directory: RunDirectory) -> Manifest:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        if (directory.path / "manifest.json").exists():
+            manifest = directory.manifest()
+            manifest = manifest.model_copy(update={"resumed": [*manifest.resumed, now]})
+        else:
+            manifest = first_manifest(self.plan, self.run, directory.path.name, now, self.settings.arguments)
+        directory.write_manifest(manifest)
+        return manifest
+
+    def _predict_dataset(self, directory: RunDirectory, manifest: Manifest, dataset: str) -> Manifest:
+        wanted = [split for split in self.run.splits if split.dataset == dataset and split.status is Status.OK]
+        open_splits = [split for split in wanted if _record(manifest, split).status is Status.RUNNING]
+        if not open_splits:
+            return manifest
+        try:
+            factory = self._client_factory(directory, dataset)
+        except MODEL_ERRORS as error:
+            return self._all_failed(directory, manifest, open_splits, error)
+        with Predictor(factory) as predictor:
+            for split in open_splits:
+                data = self.plan.datasets[dataset].splits[split.split]
+                job = SplitJob(directory, split, data, f"{self._title()}: {dataset}/{split.split}")
+                try:
+                    record = predict_split(predictor, job, self.display)
+                except MODEL_ERRORS as error:
+                    if isinstance(error, PrerequisiteError) and error.file is not None:
+                        raise  # the disk is full, not the model's fault
+                    return self._all_failed(directory, manifest, open_splits, error)
+                manifest = self._with_record(manifest, record)
+                directory.write_manifest(manifest)
+        return manifest
+
+    def _client_factory(self, directory: RunDirectory, dataset: str) -> Callable[[], WorkerClient]:
+        """Return what starts a worker with the model loaded, fitted first where it has to be."""
+        environment = find_environment(self.run.card.environment)
+        spec = WorkerSpec(
+            python=environment.python,
+            log=directory.log,
+            threads=self.run.threads,
+            memory_limit=self.settings.memory_limit,
+            request_timeout=self.settings.request_timeout,
+        )
+        parameters = {}
+        if dataset in self.run.fits:
+            split = self.plan.datasets[dataset].splits[self.run.fits[dataset]]
+            parameters = fitted_parameters(directory, self.run.card, dataset, split, spec)
+        model = LoadModel(
+            adapter=adapter_target(self.run.card),
+            device=self.run.variant.device,
+            dtype=self.run.variant.precision,
+            checkpoint=self.run.card.checkpoint_location(dataset),
+            kwargs={**self.run.card.kwargs, **self.run.variant.settings},
+            parameters=parameters,
+            seed=self.run.seed,
+            threads=self.run.threads,
+        )
+
+        def start() -> WorkerClient:
+            client = WorkerClient(spec)
+            hello = client.start()
+            try:
+                loaded = client.load(model)
+            except BaseException:
+                client.close()
+                raise
+            self._facts = _WorkerFacts(
+                {"python": hello.python, **hello.packages, **loaded.packages},
+                {**hello.device, **loaded.facts},
+                loaded.parameters,
+            )
+            return client
+
+        return start
+
+    def _all_failed(
+        self, directory: RunDirectory, manifest: Manifest, splits: list[PlannedSplit], error: Exception
+    ) -> Manifest:
+        """Record that the model could not be had for a dataset."""
+        self.display.note(f"{self._title()}: {error}")
+        for split in splits:
+            record = _record(manifest, split)
+            if record.status is Status.RUNNING:
+                failed = {"status": Status.FAILED, "reason": str(error), "n_failed": record.n_expected}
+                manifest = self._with_record(manifest, record.model_copy(update=failed))
+        directory.write_manifest(manifest)
+        return manifest
+
+    def _with_record(self, manifest: Manifest, record: SplitRecord) -> Manifest:
+        key = (record.task, record.dataset, record.split)
+        splits = [record if (old.task, old.dataset, old.split) == key else old for old in manifest.splits]
+        packages = {**manifest.packages, "worker": self._facts.packages}
+        hardware = {**manifest.hardware, "worker": self._facts.hardware}
+        environment = {"name": self.run.card.environment, "parameters": self._facts.parameters}
+        update = {"splits": splits, "packages": packages, "hardware": hardware, "environment": environment}
+        return manifest.model_copy(update={**update, "wall_seconds": self._wall(manifest)})
+
+    def _finished(self, manifest: Manifest) -> Manifest:
+        update = {
+            "status": _overall([record.status for record in manifest.splits]),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "wall_seconds": self._wall(manifest),
+        }
+        return manifest.model_copy(update=update)
+
+    def _wall(self, manifest: Manifest) -> float:
+        """Return the seconds spent on the run, sessions before this one included."""
+        now = time.monotonic()
+        spent, self._begun = now - self._begun, now
+        return round((manifest.wall_seconds or 0.0) + spent, 3)
+
+    def _title(self) -> str:
+        variant = "" if self.run.variant.name == "default" else f" {self.run.variant.name}"
+        return f"{self.run.model}{variant}"
+
+
+def _record(manifest: Manifest, split: PlannedSplit) -> SplitRecord:
+    key = (split.task, split.dataset, split.split)
+    return next(record for record in manifest.splits if (record.task, record.dataset, record.split) == key)
+
+
+def _overall(statuses: list[Status]) -> Status:
+    """Return the status of a run from those of its splits."""
+    attempted = [status for status in statuses if status is not Status.NOT_APPLICABLE]
+    if not attempted:
+        return Status.NOT_APPLICABLE
+    if all(status is Status.FAILED for status in attempted):
+        return Status.FAILED
+    return Status.OK if all(status is Status.OK for status in attempted) else Status.PARTIAL

@@ -1,0 +1,181 @@
+"""Predicting one split and storing what comes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from mlipbench.execution.evaluate import Verdict
+from mlipbench.execution.outcome import NOT_ATTEMPTED, TaskEnded, empty_outcome
+from mlipbench.runner.timings import write_timings
+from mlipbench.status import Status
+from mlipbench.store.predictions import PredictionBlock, SplitStore, State, read_predictions
+from mlipbench.store.records import SplitRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator
+
+    from mlipbench.datasets.columnar import Split
+    from mlipbench.execution.evaluate import Predictor
+    from mlipbench.execution.outcome import BatchOutcome
+    from mlipbench.plan import PlannedSplit
+    from mlipbench.progress import Display
+    from mlipbench.store.rundir import RunDirectory
+    from mlipbench.structures import StructureBatch
+
+CHECKED_STRUCTURES: Final = 4
+_LOOK_THROUGH: Final = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class SplitJob:
+    """One split to predict.
+
+    Attributes:
+        directory: The run.
+        planned: The split as planned.
+        data: Its structures.
+        title: What the display calls it.
+    """
+
+    directory: RunDirectory
+    planned: PlannedSplit
+    data: Split
+    title: str
+
+    def batch(self, number: int) -> StructureBatch:
+        """Return the structures of one batch of the plan."""
+        bounds = self.planned.bounds
+        return self.data.structures(int(bounds[number]), int(bounds[number + 1]))
+
+
+def predict_split(predictor: Predictor, job: SplitJob, display: Display) -> SplitRecord:
+    """Predict the batches of a split that are not stored yet, and finish its Parquet file.
+
+    Args:
+        predictor: Keeps a worker with the model loaded.
+        job: The split.
+        display: Shows progress.
+
+    Raises:
+        MlipbenchError: The worker cannot be started, the model cannot be loaded, or results cannot be written.
+    """
+    planned = job.planned
+    path = job.directory.predictions(planned.task, planned.dataset, planned.split)
+    ended: str | None = None
+    if not path.exists():
+        store = SplitStore(path, job.data.counts[: planned.n_structures], planned.bounds)
+        try:
+            ended = _fill(predictor, job, store, display)
+            _finish(store, job)
+        except BaseException:
+            store.close()
+            raise
+    return _summary(job, ended)
+
+
+def _fill(predictor: Predictor, job: SplitJob, store: SplitStore, display: Display) -> str | None:
+    """Predict and store every batch; return why the task was ended early, or None."""
+    open_batches = [number for number in range(job.planned.n_batches) if number not in store.committed]
+    sizes = np.diff(job.planned.bounds)
+    display.begin(job.title, int(sizes[open_batches].sum()))
+    reason: str | None = None
+    if open_batches:
+        reason = _inconsistency(predictor, job)
+        if reason is None:
+            reason = _predict(predictor, job, store, open_batches, display)
+    for number in open_batches:
+        if number not in store.committed:
+            outcome = empty_outcome(job.batch(number), job.planned.properties, f"{NOT_ATTEMPTED}: {reason}")
+            store.commit(number, _block(job.batch(number), outcome), ())
+            display.advance(len(outcome.ok), len(outcome.ok))
+    display.end(job.title, "ended early" if reason else "done")
+    return reason
+
+
+def _predict(
+    predictor: Predictor, job: SplitJob, store: SplitStore, open_batches: list[int], display: Display
+) -> str | None:
+    def batches() -> Iterator[tuple[Hashable, StructureBatch]]:
+        for number in open_batches:
+            yield number, job.batch(number)
+
+    def commit(number: Hashable, outcome: BatchOutcome) -> None:
+        batch = int(str(number))
+        planned = job.planned
+        known = {"task": planned.task, "dataset": planned.dataset, "split": planned.split, "batch": batch}
+        timings = [{**known, **asdict(timing)} for timing in outcome.timings]
+        block = _block(job.batch(batch), outcome)
+        store.commit(batch, block, timings)
+        display.advance(len(outcome.ok), int(np.sum(block.state == State.FAILED)))
+
+    try:
+        predictor.predict_batches(batches(), job.planned.properties, commit)
+    except TaskEnded as error:
+        return error.problem
+    return None
+
+
+def _inconsistency(predictor: Predictor, job: SplitJob) -> str | None:
+    """Check that a few unlike structures get the same predictions alone and together; return what is wrong."""
+    look = job.data.structures(0, min(job.planned.n_structures, _LOOK_THROUGH))
+    _, first = np.unique(look.counts, return_index=True)
+    chosen = np.unique(np.concatenate([first[: CHECKED_STRUCTURES - 1], [0, len(look) - 1]]))[:CHECKED_STRUCTURES]
+    if len(chosen) < 2:  # noqa: PLR2004  # nothing to confuse a single structure with
+        return None
+    verification = predictor.verify(look.select(chosen), job.planned.properties)
+    return verification.reason if verification.verdict is Verdict.INCONSISTENT else None
+
+
+def _block(batch: StructureBatch, outcome: BatchOutcome) -> PredictionBlock:
+    state = np.where(outcome.ok, State.OK, State.FAILED).astype(np.uint8)
+    state[list(outcome.not_applicable)] = State.NOT_APPLICABLE
+    return PredictionBlock(
+        offsets=batch.offsets,
+        energy=outcome.energy,
+        forces=outcome.forces,
+        stress=outcome.stress,
+        state=state,
+        reasons={**outcome.reasons, **outcome.not_applicable},
+    )
+
+
+def _finish(store: SplitStore, job: SplitJob) -> None:
+    folder = job.directory.timings.with_suffix("")
+    write_timings(folder / f"{job.planned.dataset}.{job.planned.split}.parquet", store.timings)
+    store.finish(job.data.names)
+
+
+def _summary(job: SplitJob, ended: str | None) -> SplitRecord:
+    """Count what stands in the Parquet file."""
+    planned = job.planned
+    counts = dict.fromkeys(State, 0)
+    first_reason = ended
+    path = job.directory.predictions(planned.task, planned.dataset, planned.split)
+    for block in read_predictions(path):
+        for state in State:
+            counts[state] += int(np.sum(block.state == state))
+        if first_reason is None:
+            failures = (text for place, text in block.reasons.items() if block.state[place] == State.FAILED)
+            first_reason = next(failures, None)
+    return SplitRecord(
+        task=planned.task,
+        dataset=planned.dataset,
+        split=planned.split,
+        role=planned.role,
+        status=_status(counts),
+        reason=first_reason,
+        n_expected=planned.n_structures,
+        n_predicted=counts[State.OK],
+        n_failed=counts[State.FAILED],
+        n_not_applicable=counts[State.NOT_APPLICABLE],
+        selection=planned.selection,
+    )
+
+
+def _status(counts: dict[State, int]) -> Status:
+    if not counts[State.FAILED]:
+        return Status.OK if counts[State.OK] else Status.NOT_APPLICABLE
+    return Status.PARTIAL if counts[State.OK] else Status.FAILED

@@ -1,0 +1,62 @@
+"""Every raw timing of a run in one Parquet file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlipbench.store.files import replacing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from mlipbench.store.rundir import RunDirectory
+
+
+def write_timings(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write the timings of one split.
+
+    Raises:
+        MlipbenchError: The disk is full or the folder cannot be written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema(
+        [
+            ("task", pa.string()),
+            ("dataset", pa.string()),
+            ("split", pa.string()),
+            ("batch", pa.int64()),
+            ("n_structures", pa.int64()),
+            ("n_atoms", pa.int64()),
+            ("prepare_seconds", pa.float64()),
+            ("forward_seconds", pa.float64()),
+            ("cold", pa.bool_()),
+            ("maxrss", pa.int64()),
+        ]
+    )
+    with replacing(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), temporary)
+
+
+def merge_timings(directory: RunDirectory) -> None:
+    """Join the timings of all splits into ``timings.parquet`` and remove the parts.
+
+    Raises:
+        MlipbenchError: The disk is full or the folder cannot be written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = directory.timings.with_suffix("")
+    parts = sorted(folder.glob("*.parquet"))
+    if not parts:
+        return
+    done = [directory.timings] if directory.timings.exists() else []
+    table = pa.concat_tables([pq.read_table(part) for part in [*done, *parts]])
+    with replacing(directory.timings) as temporary:
+        pq.write_table(table, temporary)
+    for part in parts:
+        part.unlink()
+    folder.rmdir()

@@ -1,0 +1,255 @@
+"""Scores and metrics of a whole run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from mlipbench.datasets.entry import DatasetEntry
+from mlipbench.datasets.prepare import open_split
+from mlipbench.datasets.references import reference_map
+from mlipbench.errors import ConfigError, ResultsError
+from mlipbench.metrics.errors import S2EF_METRICS, evaluate
+from mlipbench.metrics.resampling import Bootstrap
+from mlipbench.plan.applicability import ADSORPTION_METRICS, ENERGY_METRICS
+from mlipbench.scoring.adsorption import AdsorptionReferences
+from mlipbench.scoring.conversion import fit_shift
+from mlipbench.scoring.corrections import label_correction
+from mlipbench.scoring.files import write_scores
+from mlipbench.scoring.split import EnergyTreatment, score_split
+from mlipbench.status import Role, Status
+from mlipbench.store.files import write_atomically
+from mlipbench.store.predictions import State, read_predictions
+from mlipbench.store.records import MetricRecord
+from mlipbench.store.rundir import MANIFEST, RunDirectory
+from mlipbench.yamlfile import validate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from mlipbench.datasets.columnar import Split
+    from mlipbench.datasets.prepare import DataLocation
+    from mlipbench.scoring.conversion import EnergyShift
+    from mlipbench.scoring.split import SplitScores
+    from mlipbench.store.records import CellRecord, Manifest, RouteRecord, SplitRecord
+    from mlipbench.typing import BoolArray, FloatArray
+
+BOOTSTRAP: Final = Bootstrap(seed=2311_02869)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Dataset:
+    """One dataset of a run, opened for scoring."""
+
+    directory: RunDirectory
+    entry: DatasetEntry
+    splits: Mapping[str, Split]
+    records: Mapping[str, SplitRecord]
+    route: RouteRecord
+    location: DataLocation
+
+    @property
+    def references_failed(self) -> bool:
+        """Whether predictions of reference structures failed; that the model declines some is no failure."""
+        references = self.entry.references
+        record = self.records.get(references.split) if references is not None else None
+        return record is not None and record.n_failed > 0
+
+    def predicted_energy(self, split: str) -> tuple[FloatArray, BoolArray]:
+        """Return the predicted energies of a split, eV, and where there are any."""
+        record = self.records[split]
+        size = record.n_expected
+        if record.status in {Status.NOT_APPLICABLE, Status.FAILED}:
+            return np.full(size, np.nan), np.zeros(size, dtype=np.bool_)
+        path = self.directory.predictions(record.task, record.dataset, split)
+        parts = [(block.energy, block.state) for block in read_predictions(path)]  # the forces are let go of
+        energy = np.concatenate([np.zeros(0), *(part[0] for part in parts)])
+        state = np.concatenate([np.zeros(0), *(part[1] for part in parts)])
+        if len(energy) != size:
+            raise ResultsError(f"predictions of {len(energy)} structures, expected {size}", file=self.directory.path)
+        return energy, state == State.OK
+
+
+def score_run(run: Path, location: DataLocation) -> list[MetricRecord]:
+    """Rebuild scores and metrics of a run from its predictions, write them, and return the metrics.
+
+    Args:
+        run: The run directory.
+        location: Where data are.
+
+    Raises:
+        ResultsError: The run is unfinished or damaged, or the data are not those it was made with.
+        PrerequisiteError: Data are missing.
+    """
+    directory = RunDirectory(run)
+    manifest = directory.manifest()
+    if manifest.status is Status.RUNNING:
+        raise ResultsError("this run is not finished", file=run, remedy="give the command that began it again")
+    return score_manifest(directory, manifest, location)
+
+
+def score_manifest(directory: RunDirectory, manifest: Manifest, location: DataLocation) -> list[MetricRecord]:
+    """Score a run whose predictions are complete; see `score_run`."""
+    records: list[MetricRecord] = []
+    for identity in manifest.datasets:
+        entry = validate(DatasetEntry, identity.entry, directory.path / MANIFEST)
+        dataset = _Dataset(
+            directory=directory,
+            entry=entry,
+            splits={name: _same_split(entry, name, known, location) for name, known in identity.splits.items()},
+            records={record.split: record for record in manifest.splits if record.dataset == identity.name},
+            route=_route(directory, manifest, identity.name),
+            location=location,
+        )
+        records += list(_score_dataset(dataset, manifest))
+    directory.write_metrics(records)
+    return records
+
+
+def _route(directory: RunDirectory, manifest: Manifest, dataset: str) -> RouteRecord:
+    for route in manifest.routes:
+        if route.dataset == dataset:
+            return route
+    raise ResultsError(f"damaged: nothing is said of the energies of {dataset}", file=directory.path / MANIFEST)
+
+
+def _same_split(entry: DatasetEntry, name: str, content_hash: str, location: DataLocation) -> Split:
+    split = open_split(entry, name, location)
+    if split.content_hash != content_hash:
+        raise ResultsError(
+            f"the data of {entry.name}/{name} are not those this run was made with",
+            remedy="point --data-root at the original files",
+        )
+    return split
+
+
+def _score_dataset(dataset: _Dataset, manifest: Manifest) -> Iterator[MetricRecord]:
+    shift, no_shift = _shift(dataset)
+    for name, record in dataset.records.items():
+        cells = [cell for cell in manifest.cells if (cell.dataset, cell.split) == (record.dataset, name)]
+        if record.role is not Role.EVALUATE or not cells:
+            continue
+        if record.status in {Status.NOT_APPLICABLE, Status.FAILED}:
+            yield from (_without_value(cell, record, cell.reason or record.reason) for cell in cells)
+            continue
+        split = dataset.splits[name]
+        treatment = EnergyTreatment(
+            shift=shift,
+            references=_references(dataset, name),
+            label_correction=label_correction(dataset.route.corrections, split, record.n_expected),
+        )
+        path = dataset.directory.predictions(record.task, record.dataset, name)
+        scores = score_split(
+            path, split, record.n_expected, free_atoms_only=dataset.entry.free_atoms_only, energy=treatment
+        )
+        write_scores(dataset.directory.scores(record.task, record.dataset, name), scores)
+        for cell in cells:
+            if no_shift and cell.metric in ENERGY_METRICS and cell.status is Status.OK:
+                yield _without_value(cell, record, no_shift)
+            else:
+                yield _metric(cell, record, scores, references_failed=dataset.references_failed)
+
+
+def _shift(dataset: _Dataset) -> tuple[EnergyShift | None, str | None]:
+    """Fit the shift the suite asks for and store it; or return why it cannot be had."""
+    route = dataset.route
+    if route.shift is None or route.fit is None or route.fit not in dataset.records:
+        return None, None
+    split = dataset.splits[route.fit]
+    predictions, ok = dataset.predicted_energy(route.fit)
+    if not ok.any():
+        return None, f"nothing of {route.fit} was predicted, so the energy shift cannot be fitted"
+    labels = split.labels(0, split.n_structures).energy
+    correction = label_correction(route.corrections, split, split.n_structures)
+    labels = labels if correction is None else labels + correction
+    shift = fit_shift(split, labels, predictions, ok)
+    path = dataset.directory.path / "conversions" / f"{route.dataset}.json"
+    write_atomically(path, (json.dumps(shift.as_dict(route.fit), indent=1) + "\n").encode())
+    return shift, None
+
+
+def _references(dataset: _Dataset, split: str) -> AdsorptionReferences | None:
+    references = dataset.entry.references
+    if references is None or references.split == split or references.split not in dataset.records:
+        return None
+    mapping = reference_map(dataset.entry, split, dataset.location)
+    if mapping is None:
+        return None
+    predictions, ok = dataset.predicted_energy(references.split)
+    labels = dataset.splits[references.split].labels(0, len(predictions)).energy
+    return AdsorptionReferences(mapping, labels, np.where(ok, predictions, np.nan))
+
+
+def _metric(cell: CellRecord, record: SplitRecord, scores: SplitScores, *, references_failed: bool) -> MetricRecord:
+    if cell.status is not Status.OK:
+        return _without_value(cell, record, cell.reason)
+    include = scores.energy_applicable if cell.metric in ENERGY_METRICS else None
+    value = evaluate(S2EF_METRICS[cell.metric], scores.errors, scores.clusters, include, BOOTSTRAP)
+    without = _without_references(scores) if cell.metric in ADSORPTION_METRICS else 0
+    reasons = [value.reason, _declined(scores)]
+    if without:
+        reasons.append(f"{without} structures have no adsorption energy, because a reference has no prediction")
+    if record.n_failed:
+        reasons.append(f"{record.n_failed} of {record.n_expected} structures failed: {record.reason}")
+    if include is not None and (outside := int(np.sum((scores.state == State.OK) & ~include))):
+        reasons.append(f"the energy shift is not determined for {outside} structures, which are left out")
+    lost = bool(record.n_failed or (without and references_failed))
+    if value.value is None:
+        status = Status.FAILED if lost else Status.NOT_APPLICABLE
+    else:
+        status = Status.PARTIAL if lost else Status.OK
+    return MetricRecord(
+        **_shared(cell),
+        value=value.value,
+        ci_low=value.ci_low,
+        ci_high=value.ci_high,
+        n=value.n,
+        n_clusters=value.n_clusters,
+        n_failed=record.n_failed,
+        status=status,
+        reason="; ".join(filter(None, reasons)) or None,
+    )
+
+
+def _without_references(scores: SplitScores) -> int:
+    """Count predicted structures without an adsorption energy."""
+    errors = scores.errors.adsorption_energy_error
+    return 0 if errors is None else int(np.sum((scores.state == State.OK) & np.isnan(errors)))
+
+
+def _declined(scores: SplitScores) -> str | None:
+    if not scores.declined:
+        return None
+    return ", ".join(f"not applicable to {count} structures: {reason}" for reason, count in scores.declined.items())
+
+
+def _without_value(cell: CellRecord, record: SplitRecord, reason: str | None) -> MetricRecord:
+    failed = record.status is Status.FAILED and cell.status is Status.OK
+    return MetricRecord(
+        **_shared(cell),
+        value=None,
+        n_failed=record.n_failed,
+        status=Status.FAILED if failed else Status.NOT_APPLICABLE,
+        reason=reason,
+    )
+
+
+def _shared(cell: CellRecord) -> dict[str, object]:
+    definition = S2EF_METRICS.get(cell.metric)
+    if definition is None:
+        raise ConfigError(f"unknown metric {cell.metric!r}")
+    return {
+        "task": cell.task,
+        "dataset": cell.dataset,
+        "split": cell.split,
+        "metric": cell.metric,
+        "unit": definition.unit,
+        "direction": definition.direction,
+        "comparability_key": cell.comparability_key,
+        "conversion": cell.conversion,
+        "training": cell.training,
+    }

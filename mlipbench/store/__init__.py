@@ -1,0 +1,1 @@
+"""The record of a run: directory, ledger, predictions, manifest and metrics."""

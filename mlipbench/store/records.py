@@ -1,0 +1,243 @@
+"""What stands in ``manifest.json`` and ``metrics.json``, validated at the file boundary."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mlipbench.errors import ResultsError
+from mlipbench.metrics.values import Direction
+from mlipbench.status import Role, Status
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCHEMA_VERSION: Final = 1
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+
+_AnyRecord = TypeVar("_AnyRecord", bound=_Record)
+
+
+class SuiteIdentity(_Record):
+    """Which suite was run."""
+
+    name: str
+    version: int
+    sha256: str
+
+
+class DatasetIdentity(_Record):
+    """Which data were used.
+
+    Attributes:
+        name: Name of the dataset entry.
+        title: Title for tables.
+        level_of_theory: Level of theory of the labels.
+        energy_reference: What the labels' energies are measured against.
+        splits: Content hash of every split that was read, by name.
+        entry: The entry as read, overrides applied.
+        note: What a reader of a table must know of it.
+    """
+
+    name: str
+    title: str
+    level_of_theory: str
+    energy_reference: str
+    splits: dict[str, str]
+    entry: dict[str, Any]
+    note: str | None = None
+
+
+class VariantRecord(_Record):
+    """The settings a card was run with."""
+
+    name: str
+    precision: str
+    device: str
+    batch: dict[str, int]
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class ModelIdentity(_Record):
+    """Which model was run."""
+
+    name: str
+    card: dict[str, Any]
+    card_sha256: str
+    checkpoints: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    trusted_by_user: bool = False
+
+
+class SplitRecord(_Record):
+    """What became of one split of one task.
+
+    Attributes:
+        task: Name of the task.
+        dataset: Name of the dataset.
+        split: Name of the split.
+        role: What the split was predicted for.
+        status: ``ok``, ``partial`` (some structures failed), ``failed`` (none was predicted) or ``not_applicable``.
+        reason: Why the status is not ``ok``.
+        n_expected: Structures of the split, or of the selected part of it.
+        n_predicted: Structures with a prediction.
+        n_failed: Structures whose prediction failed, or which were not attempted.
+        n_not_applicable: Structures the model declines, such as compositions outside its span.
+        selection: ``all``, or which part of the split was taken.
+    """
+
+    task: str
+    dataset: str
+    split: str
+    role: Role
+    status: Status
+    reason: str | None = None
+    n_expected: int
+    n_predicted: int = 0
+    n_failed: int = 0
+    n_not_applicable: int = 0
+    selection: str = "all"
+
+
+class RouteRecord(_Record):
+    """How energies of one dataset are compared.
+
+    Attributes:
+        dataset: Name of the dataset.
+        shift: Kind of the fitted shift, or None.
+        fit: Split the shift is fitted on.
+        corrections: Named corrections added to the labels.
+        refusal: Why energies cannot be compared, or None.
+    """
+
+    dataset: str
+    shift: str | None = None
+    fit: str | None = None
+    corrections: list[str] = Field(default_factory=list)
+    refusal: str | None = None
+
+
+class CellRecord(_Record):
+    """One number the table is to hold, as planned; see `MetricRecord` for the fields."""
+
+    task: str
+    dataset: str
+    split: str
+    metric: str
+    status: Status
+    reason: str | None = None
+    conversion: str | None = None
+    comparability_key: str
+    training: str | None = None
+
+
+class Manifest(_Record):
+    """Everything known of one run: one suite, one model variant, one seed."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    run_id: str
+    plan_sha256: str
+    status: Status
+    suite: SuiteIdentity
+    model: ModelIdentity
+    variant: VariantRecord
+    seed: int
+    threads: int
+    code_version: str
+    started: str
+    finished: str | None = None
+    wall_seconds: float | None = None
+    resumed: list[str] = Field(default_factory=list)
+    arguments: list[str] = Field(default_factory=list)
+    datasets: list[DatasetIdentity] = Field(default_factory=list)
+    splits: list[SplitRecord] = Field(default_factory=list)
+    routes: list[RouteRecord] = Field(default_factory=list)
+    cells: list[CellRecord] = Field(default_factory=list)
+    packages: dict[str, dict[str, str]] = Field(default_factory=dict)
+    hardware: dict[str, Any] = Field(default_factory=dict)
+    git: dict[str, Any] | None = None
+    environment: dict[str, Any] = Field(default_factory=dict)
+
+
+class MetricRecord(_Record):
+    """One number of one run, or why it is missing.
+
+    Attributes:
+        dataset: Name of the dataset.
+        split: Name of the split.
+        task: Name of the task.
+        metric: Name of the metric.
+        value: The number in `unit`, null where it could not be had.
+        unit: Unit of value and interval.
+        direction: Whether lower or higher is better.
+        ci_low: Lower end of the 95 % interval, null where there is none.
+        ci_high: Upper end of the 95 % interval.
+        n: Structures that entered the number.
+        n_clusters: Independent clusters among them.
+        n_failed: Structures that failed.
+        status: ``ok``, ``partial``, ``failed`` or ``not_applicable``.
+        reason: Why there is no value, no interval, or why the status is not ``ok``.
+        comparability_key: Equal for numbers that may be ranked together.
+        conversion: How labels and predictions were brought to one energy reference, for reading beside the number.
+        training: How the model's training data relate to the split.
+    """
+
+    dataset: str
+    split: str
+    task: str
+    metric: str
+    value: float | None
+    unit: str
+    direction: Direction
+    ci_low: float | None = None
+    ci_high: float | None = None
+    n: int = 0
+    n_clusters: int = 0
+    n_failed: int = 0
+    status: Status
+    reason: str | None = None
+    comparability_key: str
+    conversion: str | None = None
+    training: str | None = None
+
+
+class MetricsFile(_Record):
+    """Contents of ``metrics.json``."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    metrics: list[MetricRecord]
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read ``manifest.json``.
+
+    Raises:
+        ResultsError: The file is missing, damaged or of another schema version.
+    """
+    return _read(path, Manifest)
+
+
+def read_metrics(path: Path) -> list[MetricRecord]:
+    """Read ``metrics.json``.
+
+    Raises:
+        ResultsError: The file is missing, damaged or of another schema version.
+    """
+    return _read(path, MetricsFile).metrics
+
+
+def _read(path: Path, kind: type[_AnyRecord]) -> _AnyRecord:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise ResultsError("there is no such file", file=path, remedy="is this a run directory?") from None
+    except OSError as error:
+        raise ResultsError(f"cannot be read ({error.strerror})", file=path, remedy="is this a run directory?") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or None
+        raise ResultsError(f"damaged or of another version: {first['msg']}", file=path, where=where) from None

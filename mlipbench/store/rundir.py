@@ -1,0 +1,168 @@
+"""The directory of one run."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from mlipbench.errors import ResultsError, from_os_error
+from mlipbench.status import Status
+from mlipbench.store.files import write_atomically
+from mlipbench.store.records import Manifest, MetricRecord, MetricsFile, read_manifest, read_metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+    from types import TracebackType
+
+MANIFEST: Final = "manifest.json"
+METRICS: Final = "metrics.json"
+
+
+class RunDirectory:
+    """One run on disk: manifest, predictions, scores, metrics, timings, log.
+
+    Args:
+        path: The directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Name the directory; nothing is read or written yet."""
+        self.path = path
+
+    @property
+    def log(self) -> Path:
+        """Output of the worker and everything noted about the run."""
+        return self.path / "log.txt"
+
+    @property
+    def timings(self) -> Path:
+        """Every raw repetition."""
+        return self.path / "timings.parquet"
+
+    def predictions(self, task: str, dataset: str, split: str) -> Path:
+        """Return the Parquet file of the predictions of a split."""
+        return self.path / "predictions" / task / dataset / f"{split}.parquet"
+
+    def scores(self, task: str, dataset: str, split: str) -> Path:
+        """Return the Parquet file of the scores of a split."""
+        return self.path / "scores" / task / dataset / f"{split}.parquet"
+
+    def fitted(self, dataset: str) -> Path:
+        """Return the file of the parameters fitted to a dataset."""
+        return self.path / "fitted" / f"{dataset}.npz"
+
+    def manifest(self) -> Manifest:
+        """Read the manifest.
+
+        Raises:
+            ResultsError: It is missing or damaged.
+        """
+        return read_manifest(self.path / MANIFEST)
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Replace the manifest.
+
+        Raises:
+            MlipbenchError: The disk is full or the folder cannot be written.
+        """
+        write_atomically(self.path / MANIFEST, _json(manifest.model_dump(mode="json")))
+
+    def metrics(self) -> list[MetricRecord]:
+        """Read the metrics.
+
+        Raises:
+            ResultsError: They are missing or damaged.
+        """
+        return read_metrics(self.path / METRICS)
+
+    def write_metrics(self, metrics: Iterable[MetricRecord]) -> None:
+        """Replace the metrics.
+
+        Raises:
+            MlipbenchError: The disk is full or the folder cannot be written.
+        """
+        content = MetricsFile(metrics=list(metrics))
+        write_atomically(self.path / METRICS, _json(content.model_dump(mode="json")))
+
+    def lock(self) -> RunLock:
+        """Return a lock that keeps two processes from writing the same run."""
+        return RunLock(self.path)
+
+
+class RunLock:
+    """An exclusive lock on a run directory, released when this process ends however it ends.
+
+    Args:
+        path: The run directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Name the directory."""
+        self._path = path
+        self._file = -1
+
+    def __enter__(self) -> Self:
+        """Take the lock.
+
+        Raises:
+            ResultsError: Another process holds it.
+            MlipbenchError: The directory cannot be written.
+        """
+        try:
+            self._path.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self._path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._file)
+            raise ResultsError(
+                "another mlipbench process is writing this run", file=self._path, remedy="wait for it, or stop it"
+            ) from None
+        except OSError as error:
+            if self._file >= 0:
+                os.close(self._file)
+            raise from_os_error(error, self._path) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Release the lock."""
+        os.close(self._file)
+
+
+def find_run(root: Path, plan_sha256: str, code_version: str) -> RunDirectory | None:
+    """Return the newest run of a plan below the directory of its model, or None.
+
+    Args:
+        root: ``<results>/runs/<suite>/<model>``.
+        plan_sha256: Identity of the plan.
+        code_version: The running code's version.
+
+    Raises:
+        ResultsError: The newest run of the plan is unfinished and was begun by other code.
+    """
+    candidates = [run for run in _runs(root) if run.path.name.endswith(plan_sha256[:12])]
+    for run in sorted(candidates, key=lambda run: run.path.name, reverse=True):
+        manifest = run.manifest()
+        if manifest.plan_sha256 != plan_sha256:
+            continue
+        if manifest.status is Status.RUNNING and manifest.code_version != code_version:
+            raise ResultsError(
+                f"this unfinished run was begun by mlipbench {manifest.code_version}, and this is {code_version}",
+                file=run.path,
+                remedy="finish it with that version, or give --again to start another",
+            )
+        return run
+    return None
+
+
+def _runs(root: Path) -> Iterator[RunDirectory]:
+    for path in root.glob(f"*/{MANIFEST}"):
+        yield RunDirectory(path.parent)
+
+
+def _json(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()

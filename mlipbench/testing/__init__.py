@@ -1,0 +1,1 @@
+"""Tools for testing adapters, for this project and for third parties."""

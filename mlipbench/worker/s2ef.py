@@ -1,0 +1,158 @@
+"""Structure to energy and forces: predictions of a batch, checked before they leave the worker."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from mlipbench.errors import WorkerError
+from mlipbench.models.interface import Predictions, Property
+from mlipbench.protocol import Message, MessageKind, ProtocolError, batch_from_arrays
+
+if TYPE_CHECKING:
+    from mlipbench.structures import StructureBatch
+    from mlipbench.typing import AnyArray, BoolArray, IntArray
+    from mlipbench.worker.session import Session
+
+_RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds spent in the two halves of a prediction."""
+
+    prepare: float
+    forward: float
+
+
+def predict(session: Session, message: Message) -> Message:
+    """Answer a ``predict`` request.
+
+    Raises:
+        WorkerError: The adapter returned something other than the predictions asked for.
+    """
+    batch, properties = batch_from_arrays(message.arrays), asked_properties(message)
+    cold = session.warm_up.is_cold(batch)
+    predictions, timing = run(session, batch, properties)
+    arrays = prediction_arrays(predictions, properties)
+    ok, reasons = drop_non_finite(batch, arrays)
+    declined = predictions.not_applicable
+    ok[list(declined)] = False
+    header = {
+        "prepare_seconds": timing.prepare,
+        "forward_seconds": timing.forward,
+        "cold": cold,
+        "maxrss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT,
+        "reasons": {str(index): reason for index, reason in reasons.items() if index not in declined},
+        "not_applicable": {str(index): reason for index, reason in declined.items()},
+    }
+    return Message(MessageKind.PREDICTED, header, {**arrays, "ok": ok})
+
+
+def run(session: Session, batch: StructureBatch, properties: frozenset[Property]) -> tuple[Predictions, Timing]:
+    """Predict `batch` with the loaded adapter, timed around synchronised work, and check the outcome.
+
+    Raises:
+        WorkerError: The predictions do not have the shapes and types they must have.
+    """
+    adapter = session.adapter
+    session.synchronize()
+    start = time.perf_counter()
+    prepared = adapter.prepare(batch)
+    session.synchronize()
+    middle = time.perf_counter()
+    predictions = adapter.forward(prepared, properties)
+    session.synchronize()
+    end = time.perf_counter()
+    check_predictions(batch, predictions, properties)
+    return predictions, Timing(middle - start, end - middle)
+
+
+def check_predictions(batch: StructureBatch, predictions: Predictions, properties: frozenset[Property]) -> None:
+    """Check that `predictions` hold `properties` of every structure of `batch` as float64 arrays.
+
+    Raises:
+        WorkerError: A property is missing, or has the wrong shape or type.
+    """
+    if not isinstance(predictions, Predictions):
+        raise WorkerError(f"the adapter returned {type(predictions).__name__}, expected Predictions")
+    shapes = {
+        Property.ENERGY: (batch.n_structures,),
+        Property.FORCES: (batch.n_atoms, 3),
+        Property.STRESS: (batch.n_structures, 6),
+    }
+    for name, expected in shapes.items():
+        if name not in properties and name is not Property.ENERGY:
+            continue
+        value = getattr(predictions, name)
+        if value is None:
+            raise WorkerError(f"{name} is missing")
+        if not isinstance(value, np.ndarray):
+            raise WorkerError(f"{name} is a {type(value).__name__}, expected a numpy array")
+        if value.shape != expected:
+            raise WorkerError(f"{name} has shape {value.shape}, expected {expected}")
+        if value.dtype != np.float64:
+            raise WorkerError(f"{name} has dtype {value.dtype}, expected float64")
+
+
+def prediction_arrays(predictions: Predictions, properties: frozenset[Property]) -> dict[str, AnyArray]:
+    """Return the arrays of `predictions` that were asked for; the energy always."""
+    arrays: dict[str, AnyArray] = {"energy": predictions.energy}
+    if Property.FORCES in properties and predictions.forces is not None:
+        arrays["forces"] = predictions.forces
+    if Property.STRESS in properties and predictions.stress is not None:
+        arrays["stress"] = predictions.stress
+    return arrays
+
+
+def drop_non_finite(batch: StructureBatch, arrays: dict[str, AnyArray]) -> tuple[BoolArray, dict[int, str]]:
+    """Find the structures with NaN or infinity in a prediction and set all they have to NaN.
+
+    Args:
+        batch: The structures.
+        arrays: Their predictions by property; replaced where anything has to be set.
+
+    Returns:
+        ok: Shape (n_structures,), where everything is finite.
+        reasons: By structure that is not ok, such as ``non-finite forces``.
+    """
+    ok = np.ones(batch.n_structures, dtype=np.bool_)
+    reasons: dict[int, str] = {}
+    for name in Property:
+        if name not in arrays:
+            continue
+        with np.errstate(all="ignore"):  # a sum is finite if its terms are, short of overflow; cheaper than a mask
+            if np.isfinite(arrays[name].sum()):
+                continue
+        for index in _bad_structures(batch, name, arrays[name]):
+            ok[index] = False
+            reasons.setdefault(int(index), f"non-finite {name}")
+    if reasons:
+        for column, value in arrays.items():
+            rows = ~ok[batch.structure_index] if column == Property.FORCES else ~ok
+            arrays[column] = np.where(rows.reshape(-1, *[1] * (value.ndim - 1)), np.nan, value)
+    return ok, reasons
+
+
+def _bad_structures(batch: StructureBatch, name: Property, value: AnyArray) -> IntArray:
+    rows = np.isfinite(value).reshape(len(value), -1).all(axis=1)
+    if name is Property.FORCES:
+        return np.unique(batch.structure_index[~rows])
+    return np.flatnonzero(~rows)
+
+
+def asked_properties(message: Message) -> frozenset[Property]:
+    """Return what a request asks for.
+
+    Raises:
+        ProtocolError: It names no known properties.
+    """
+    try:
+        return frozenset(Property(name) for name in message.header["properties"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ProtocolError("a prediction request names no known properties") from error

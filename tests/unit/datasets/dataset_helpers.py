@@ -1,0 +1,82 @@
+"""Small structures and files that the dataset tests share."""
+
+from __future__ import annotations
+
+import lzma
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
+from ase.db import connect
+from ase.io import write
+from ase.io.trajectory import TrajectoryWriter
+
+from mlipbench.datasets.records import Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mlipbench.datasets.columnar import Split
+    from mlipbench.datasets.entry import DatasetEntry
+
+    Convert = Callable[..., Split]
+    MakeEntry = Callable[..., DatasetEntry]
+    Sample = Callable[[str], Path]
+
+EV = {"energy": "eV", "forces": "eV/A", "length": "A", "stress": None}
+KEYS: dict[str, Any] = dict.fromkeys(
+    ["energy", "forces", "stress", "id", "cluster", "charge", "spin", "numbers", "positions", "cell", "pbc"]
+)
+LABELS = {**KEYS, "energy": "energy", "forces": "forces"}
+SGDML = {**KEYS, "energy": "E", "forces": "F", "positions": "R", "numbers": "z"}
+
+
+def reading(keys: dict[str, Any] | None = None, **changes: Any) -> Reading:
+    fields: dict[str, Any] = {"units": EV, "keys": LABELS | (keys or {}), "pbc": None, "cluster": "structure"}
+    return Reading(**(fields | changes))
+
+
+def slabs(n: int = 3, *, seed: int = 0) -> list[Atoms]:
+    """Periodic structures with fixed atoms whose forces are not zero, and free_energy unlike energy."""
+    rng = np.random.default_rng(seed)
+    frames = []
+    for index in range(n):
+        atoms = Atoms("Cu2O", positions=rng.random((3, 3)) * 3, cell=[4.0, 5.0, 16.0], pbc=True)
+        atoms.set_tags([0, 1, 2])
+        atoms.set_constraint(FixAtoms(indices=[0]))
+        atoms.info |= {"sid": f"random{index // 2}", "fid": index}
+        calculator = SinglePointCalculator(atoms, energy=-10.0 - index, forces=rng.normal(size=(3, 3)).round(6))
+        calculator.results["free_energy"] = -10.5 - index
+        atoms.calc = calculator
+        frames.append(atoms)
+    return frames
+
+
+def save(path: Path, frames: Any) -> Path:
+    if path.name.endswith(".traj"):
+        with TrajectoryWriter(path) as writer:
+            for atoms in frames:
+                writer.write(atoms)
+    elif path.name.endswith(".db"):
+        with connect(path) as database:
+            for atoms in frames:
+                database.write(atoms, key_value_pairs={"sid": atoms.info["sid"], "fid": atoms.info["fid"]})
+    else:
+        plain = path.with_name(path.name.removesuffix(".xz"))
+        write(plain, frames, format="extxyz")
+        if path.name.endswith(".xz"):
+            path.write_bytes(lzma.compress(plain.read_bytes()))
+    return path
+
+
+def arrays(n: Any = 4, n_atoms: Any = 3) -> Any:
+    rng = np.random.default_rng(1)
+    return {
+        "E": rng.normal(size=(n, 1)),
+        "F": rng.normal(size=(n, n_atoms, 3)),
+        "R": rng.normal(size=(n, n_atoms, 3)),
+        "z": np.array([8, 1, 1], dtype=np.uint8),
+    }

@@ -1,0 +1,80 @@
+"""Files with changed bytes give a split or a one-line error, never anything else."""
+
+from __future__ import annotations
+
+import lzma
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from dataset_helpers import SGDML, arrays, reading, save, slabs
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mlipbench.datasets.readers import read
+from mlipbench.errors import DatasetError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ENDINGS = ["extxyz", "extxyz.xz", "traj", "db", "npz"]
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("originals")
+    for ending in ENDINGS[:-1]:
+        save(folder / f"a.{ending}", slabs(3))
+    np.savez(folder / "a.npz", **arrays())
+    return {ending: (folder / f"a.{ending}").read_bytes() for ending in ENDINGS}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("ending", ENDINGS)
+@settings(max_examples=3000, deadline=None, derandomize=False, suppress_health_check=list(HealthCheck))
+@given(
+    edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=6),
+    kept=st.one_of(st.just(1.0), st.floats(0, 1)),
+)
+def test_changed_bytes(originals: Any, tmp_path: Path, ending: str, edits: Any, kept: Any) -> None:
+    raw = bytearray(originals[ending])
+    for place, value in edits:
+        raw[int(place * len(raw))] = value
+    path = tmp_path / f"a.{ending}"
+    path.write_bytes(raw[: int(kept * len(raw))])
+    try:
+        for chunk in read(path, reading(SGDML if ending == "npz" else None), "a"):
+            assert np.isfinite(chunk.labels.energy).all()
+            assert np.isfinite(chunk.labels.forces).all()
+            assert np.isfinite(chunk.structures.positions).all()
+    except DatasetError as error:
+        line = str(error)
+        assert line.startswith(str(path))
+        assert "\n" not in line
+        assert len(line) < 1000
+    except MemoryError:
+        pass  # the converter's limit turns it into one line
+
+
+@settings(max_examples=3000, deadline=None, derandomize=False, suppress_health_check=list(HealthCheck))
+@given(kept=st.integers(0, 10**6))
+def test_a_cut_xyz_never_passes_for_a_whole_one(originals: Any, tmp_path: Path, kept: Any) -> None:
+    raw = originals["extxyz"]
+    kept %= len(raw)
+    frame_ends = {0, *(len(part) for part in prefixes(raw))}
+    path = tmp_path / "a.extxyz"
+    path.write_bytes(raw[:kept])
+    if kept in frame_ends - {0}:
+        assert sum(len(chunk.structures) for chunk in read(path, reading(), "a")) == sorted(frame_ends).index(kept)
+        return
+    with pytest.raises(DatasetError):
+        list(read(path, reading(), "a"))
+    if kept:
+        (tmp_path / "b.extxyz.xz").write_bytes(lzma.compress(raw)[: -1 - kept % 100])
+        with pytest.raises(DatasetError):
+            list(read(tmp_path / "b.extxyz.xz", reading(), "a"))
+
+
+def prefixes(raw: bytes) -> list[bytes]:
+    lines = raw.splitlines(keepends=True)
+    return [b"".join(lines[:stop]) for stop in range(5, len(lines) + 1, 5)]

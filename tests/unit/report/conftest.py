@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from synthetic_runs import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes a run and returns its directory."""
+
+    def make(model: str, **settings: object) -> Path:
+        return Run(model, **settings).write(tmp_path / "results")  # type: ignore[arg-type]
+
+    return make
