@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 SYMBOLS: Final = tuple(
-    "X H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr "
+    "X H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr "  # noqa: SIM905
     "Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu "
     "Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr "
     "Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og".split()
@@ -16,13 +16,13 @@ def parse_elements(text: str) -> frozenset[int]:
     """Return the atomic numbers of a list such as ``1-89`` or ``H, O, Al, 26-29``.
 
     Raises:
-        ValueError: A part is neither a symbol, a number nor a range of numbers from 1 to 118.
+        ValueError: A part is neither a symbol, a number from 1 to 118 nor a range between two of these.
     """
     numbers: set[int] = set()
     for part in (piece.strip() for piece in text.split(",")):
-        first, _, last = part.partition("-")
+        first, dash, last = part.partition("-")
         start = _atomic_number(first)
-        stop = _atomic_number(last) if last else start
+        stop = _atomic_number(last) if dash else start
         if stop < start:
             raise ValueError(f"{part!r} runs backwards")
         numbers.update(range(start, stop + 1))
@@ -37,6 +37,6 @@ def format_elements(numbers: frozenset[int] | set[int]) -> str:
 def _atomic_number(text: str) -> int:
     if text in SYMBOLS[1:]:
         return SYMBOLS.index(text)
-    if text.isdigit() and 1 <= int(text) < len(SYMBOLS):
+    if text.isascii() and text.isdigit() and 1 <= int(text) < len(SYMBOLS):
         return int(text)
     raise ValueError(f"{text!r} is neither a chemical symbol nor an atomic number from 1 to {len(SYMBOLS) - 1}")

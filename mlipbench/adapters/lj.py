@@ -312,11 +312,11 @@ class LennardJonesAdapter(FittedAdapter):
             values, slopes = self.span.powers(edges.r)
             pair_energy = 0.5 * np.einsum("ek,ek->e", coefficients, values)  # every pair stands twice
             pull = np.einsum("ek,ek->e", coefficients, slopes)[:, None] * edges.vectors
-        energy = self.elements.total(batch) + np.bincount(edges.structure, pair_energy, minlength=batch.n_structures)
+        energy = self.elements.total(batch) + _sums(edges.structure, pair_energy, batch.n_structures)
         reasons = self._not_covered(batch, edges)
         forces = stress = None
         if Property.FORCES in properties:
-            forces = np.stack([np.bincount(edges.i, pull[:, k], minlength=batch.n_atoms) for k in range(3)], axis=1)
+            forces = np.stack([_sums(edges.i, pull[:, k], batch.n_atoms) for k in range(3)], axis=1)
         if Property.STRESS in properties:
             volumes = np.abs(np.linalg.det(batch.cell))
             stress = _stress(edges, pull, volumes)
@@ -335,9 +335,14 @@ class LennardJonesAdapter(FittedAdapter):
         return reasons
 
 
+def _sums(index: IntArray, values: FloatArray, length: int) -> FloatArray:
+    """Return the sum of the values of each index; of no values too, where `bincount` returns integers."""
+    return np.bincount(index, values, length).astype(np.float64, copy=False)
+
+
 def _stress(edges: Edges, pull: FloatArray, volumes: FloatArray) -> FloatArray:
     """Return the derivative of the energy by strain over the volume, shape (n_structures, 6)."""
-    columns = [np.bincount(edges.structure, pull[:, a] * edges.vectors[:, b], len(volumes)) for a, b in _VOIGT]
+    columns = [_sums(edges.structure, pull[:, a] * edges.vectors[:, b], len(volumes)) for a, b in _VOIGT]
     virial = np.stack(columns, axis=1)
     return np.divide(0.5 * virial, volumes[:, None], out=np.full_like(virial, np.nan), where=volumes[:, None] > 0)
 

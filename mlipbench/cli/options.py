@@ -14,6 +14,7 @@ from mlipbench.cli import completion
 
 if TYPE_CHECKING:
     from mlipbench.datasets.prepare import DataLocation
+    from mlipbench.plan.budgets import BudgetMeasure
     from mlipbench.plan.plan import Plan
 
 
@@ -84,8 +85,11 @@ class Request:
     data_root: Path | None
     trust: bool
 
-    def plan(self) -> "Plan":
+    def plan(self, measure: "BudgetMeasure | None" = None) -> "Plan":
         """Return the plan.
+
+        Args:
+            measure: Measures the batch budget of a model that has none; None leaves such a run waiting for it.
 
         Raises:
             ConfigError: Suite, card, dataset entry or an option is invalid.
@@ -101,7 +105,7 @@ class Request:
             chosen = tuple(dict.fromkeys(name.strip() for name in self.models.split(",") if name.strip()))
             if not chosen:
                 raise NothingSelectedError("no model is named", where="--models", remedy="see `mlipbench list models`")
-        selection = Selection(models=chosen, limit=self.limit, device=self.device, trust=self.trust)
+        selection = Selection(models=chosen, limit=self.limit, device=self.device, trust=self.trust, measure=measure)
         return build_plan(load_suite(self.suite), selection, data_location(self.data_root))
 
 

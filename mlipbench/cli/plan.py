@@ -61,7 +61,8 @@ def _describe_run(run: "RunPlan") -> list[str]:
         }
         for split in run.splits
     ]
-    parts.extend(f"  {line}" for line in aligned(rows, _COLUMNS).splitlines())
+    if rows:
+        parts.extend(f"  {line}" for line in aligned(rows, _COLUMNS).splitlines())
     parts.extend(_line("  missing", text) for text in run.missing)
     parts.extend(_line("  not applicable", text) for text in _refusals(run))
     parts.extend(_line("  conversion", text) for text in _conversions(run))

@@ -34,11 +34,12 @@ def run(  # noqa: PLR0913 - options
     from mlipbench.cli.display import open_display
     from mlipbench.report.collect import collect
     from mlipbench.report.write import write
-    from mlipbench.runner import RunSettings, run_plan
+    from mlipbench.runner import BudgetSearch, RunSettings, run_plan
 
-    plan = options.Request(suite, models, limit, device, data_root, trust).plan()
     settings = RunSettings(results=results, again=again, arguments=tuple(context.obj or ()))
     with open_display(display) as shown:
+        measure = BudgetSearch(options.data_location(data_root).cache, shown)
+        plan = options.Request(suite, models, limit, device, data_root, trust).plan(measure)
         outcome = run_plan(plan, settings, shown)
     directory = results / "runs" / plan.suite.suite
     board = write(collect([directory]), directory) if outcome.runs else None

@@ -168,7 +168,9 @@ def is_prepared(entry: DatasetEntry, split: str, location: DataLocation) -> bool
 
 
 def verify(entry: DatasetEntry, split: str, location: DataLocation) -> VerifyReport:
-    """Open a split (converting it where needed) and hash all of its columns again.
+    """Open a split (converting it where needed) and hash its columns and its source files again.
+
+    This finds damage that sizes and modification times do not show.
 
     Raises:
         ConfigError: There is no such split.
@@ -177,10 +179,11 @@ def verify(entry: DatasetEntry, split: str, location: DataLocation) -> VerifyRep
     """
     files = find_files(entry, split, location)
     opened = open_split(entry, split, location)
-    problems = [
-        f"{opened.directory}: {column}: differs from what was written; delete the folder, it is made again"
-        for column in opened.damaged_columns()
-    ]
+    recorded = read_meta(opened.directory)["source"]["sha256"]
+    remedy = f"delete {opened.directory}, it is made again"
+    changed = [path for path, digest in zip(files, recorded, strict=True) if _digest(path) != digest]
+    problems = [f"{path}: differs from the file that was converted; {remedy} from this one" for path in changed]
+    problems += [f"{opened.directory}: {column}: damaged; {remedy}" for column in opened.damaged_columns()]
     return VerifyReport(
         entry=entry.name,
         split=split,
@@ -240,6 +243,11 @@ def _source(entry: DatasetEntry, split: str, files: Sequence[Path]) -> dict[str,
     return restored
 
 
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _directory(entry: DatasetEntry, split: str, location: DataLocation, files: Sequence[Path]) -> Path:
     spec = entry.split(split)
     parts = [reading_of(entry, split).to_json(), spec.shuffle_seed, spec.slice, [str(path.resolve()) for path in files]]
@@ -249,7 +257,7 @@ def _directory(entry: DatasetEntry, split: str, location: DataLocation, files: S
 
 def _cached(directory: Path, source: dict[str, Any], entry: str, split: str) -> Split | None:
     try:
-        if read_meta(directory)["source"] != source:
+        if {**read_meta(directory)["source"], "sha256": None} != {**source, "sha256": None}:
             return None
         return Split(directory, entry, split)
     except (DatasetError, KeyError):
@@ -277,7 +285,8 @@ def _build(entry: DatasetEntry, split: str, directory: Path, build: _Build) -> N
             for number, path in enumerate(build.files)
         ]
         convert_files(jobs, build.limits or Limits(), build.progress)
-        with ColumnarWriter(work / "split", build.source) as writer:
+        source = build.source | {"sha256": [_digest(path) for path in build.files]}
+        with ColumnarWriter(work / "split", source) as writer:
             _merge([Split(job.output) for job in jobs], entry.split(split), split, writer)
         _check_ids(Split(work / "split"), entry.name, split)
         if directory.exists():

@@ -79,16 +79,22 @@ def _guarded(path: Path, make: Callable[[], Iterator[Chunk]]) -> Iterator[Chunk]
             n_read += chunk.structures.n_structures
     except MlipbenchError as error:
         error.file = path
+        error.problem, error.remedy = _printable(error.problem), _printable(error.remedy or "")
         raise
     except (MemoryError, ModuleNotFoundError):
         raise
     except Exception as error:  # noqa: BLE001 (foreign readers raise anything)
-        text = " ".join(str(error).split())[:200] or "no message"
+        text = _printable(" ".join(str(error).split())[:200]) or "no message"
         problem = f"not a valid {file_format(path)} file ({type(error).__name__}: {text})"
         remedy = "get the file again or repair it"
         raise DatasetError(
             problem, file=path, where=f"after frame {n_read - 1}" if n_read else None, remedy=remedy
         ) from None
+
+
+def _printable(text: str) -> str:
+    """Replace control characters, which a file could send to the terminal through a message."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def read_extxyz(path: Path, reading: Reading) -> Iterator[Frame]:

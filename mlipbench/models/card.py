@@ -12,12 +12,12 @@ from pydantic import (
     ConfigDict,
     Field,
     PositiveFloat,
-    PositiveInt,
     PrivateAttr,
     field_validator,
     model_validator,
 )
 
+from mlipbench.budget import BatchBudget
 from mlipbench.elements import parse_elements
 from mlipbench.models.interface import Capabilities, EnergyReference, ForceKind, Need, NeighborSource, Property
 
@@ -61,26 +61,6 @@ class Checkpoint(_Closed):
     def _one_place(self) -> Self:
         if (self.name is None) == (self.path is None):
             raise ValueError("a checkpoint has either a name or a path")
-        return self
-
-
-class BatchBudget(_Closed):
-    """How much goes into one forward pass; exactly one limit is set.
-
-    Attributes:
-        atoms: Most atoms of a batch.
-        edges: Most directed edges of a batch, counted within the card's cutoff.
-        structures: Most structures of a batch.
-    """
-
-    atoms: PositiveInt | None = None
-    edges: PositiveInt | None = None
-    structures: PositiveInt | None = None
-
-    @model_validator(mode="after")
-    def _one_limit(self) -> Self:
-        if sum(limit is not None for limit in (self.atoms, self.edges, self.structures)) != 1:
-            raise ValueError("a batch budget is one of atoms, edges and structures")
         return self
 
 

@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from mlipbench.models.card import ModelCard
 
 ENTRY_POINT_GROUP: Final = "mlipbench.models"
-BUILT_IN_ADAPTERS: Final = MappingProxyType({
-    "ase": "mlipbench.adapters.ase:AseAdapter",
-    "chgnet": "mlipbench.adapters.chgnet:ChgnetAdapter",
-    "composition": "mlipbench.adapters.composition:CompositionAdapter",
-    "lj": "mlipbench.adapters.lj:LennardJonesAdapter",
-})
+BUILT_IN_ADAPTERS: Final = MappingProxyType(
+    {
+        "ase": "mlipbench.adapters.ase:AseAdapter",
+        "chgnet": "mlipbench.adapters.chgnet:ChgnetAdapter",
+        "composition": "mlipbench.adapters.composition:CompositionAdapter",
+        "lj": "mlipbench.adapters.lj:LennardJonesAdapter",
+    }
+)
 
 
 def card_names() -> tuple[str, ...]:

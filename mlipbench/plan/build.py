@@ -14,9 +14,18 @@ import numpy as np
 
 from mlipbench.environments import find_environment
 from mlipbench.errors import ConfigError, NothingSelectedError, PrerequisiteError
+from mlipbench.metrics.errors import S2EF_METRICS
+from mlipbench.models.interface import Property
 from mlipbench.models.registry import card_names, load_card
-from mlipbench.plan.applicability import EnergyRoute, energy_route, why_not_predictable
+from mlipbench.plan.applicability import (
+    ADSORPTION_METRICS,
+    ENERGY_METRICS,
+    EnergyRoute,
+    energy_route,
+    why_not_predictable,
+)
 from mlipbench.plan.batches import batch_cost, cut_batches, occupied_density
+from mlipbench.plan.budgets import BudgetQuestion, known_budget
 from mlipbench.plan.cells import check_metrics, plan_cells
 from mlipbench.plan.open import open_datasets
 from mlipbench.plan.plan import Plan, PlannedSplit, RunPlan, Variant
@@ -27,6 +36,7 @@ from mlipbench.yamlfile import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from mlipbench.budget import BatchBudget
     from mlipbench.datasets.columnar import Split
     from mlipbench.datasets.prepare import DataLocation
     from mlipbench.models.card import ModelCard
@@ -46,6 +56,7 @@ class _Context:
     suite: Suite
     selection: Selection
     datasets: Mapping[str, PlannedDataset]
+    location: DataLocation
     threads: int
 
 
@@ -72,9 +83,9 @@ def build_plan(suite: Suite, selection: Selection, location: DataLocation) -> Pl
     cards = [load_card(choice.name, trust=selection.trust) for choice in choices]
     _check_conversions(suite, cards)
     datasets, missing = open_datasets(suite, location, fitted=any(card.fitted for card in cards))
-    context = _Context(suite, selection, MappingProxyType(datasets), selection.threads or _threads())
+    context = _Context(suite, selection, MappingProxyType(datasets), location, selection.threads or _threads())
     runs = [
-        _run(context, card, _variant(card, choice, selection), seed)
+        _run(context, card, _variant(context, card, choice), seed)
         for card, choice in zip(cards, choices, strict=True)
         for seed in suite.seeds
     ]
@@ -106,9 +117,9 @@ def _check_conversions(suite: Suite, cards: list[ModelCard]) -> None:
                     )
 
 
-def _variant(card: ModelCard, choice: ModelChoice, selection: Selection) -> Variant:
+def _variant(context: _Context, card: ModelCard, choice: ModelChoice) -> Variant:
     capabilities = card.declared()
-    device = selection.device or choice.device or capabilities.devices[0]
+    device = context.selection.device or choice.device or capabilities.devices[0]
     precision = choice.precision or capabilities.dtypes[0]
     for value, offered, what in (
         (device.partition(":")[0], capabilities.devices, "device"),
@@ -120,15 +131,33 @@ def _variant(card: ModelCard, choice: ModelChoice, selection: Selection) -> Vari
             )
     budget = choice.batch or card.batch
     if budget is None:
-        raise ConfigError(
-            f"model {card.name!r} declares no batch budget", remedy="give `batch: {atoms: N}` in the card or the suite"
-        )
-    if budget.edges is not None and capabilities.cutoff is None:
+        question = BudgetQuestion(card, precision, device, context.threads, choice.settings)
+        budget = _measured(context, question)
+    elif budget.edges is not None and capabilities.cutoff is None:
         raise ConfigError(
             f"model {card.name!r} declares no cutoff, so its batches cannot be cut by edges",
             remedy="give `batch: {atoms: N}` in the card or the suite",
         )
     return Variant(choice.variant or "default", precision, device, budget, MappingProxyType(dict(choice.settings)))
+
+
+def _measured(context: _Context, question: BudgetQuestion) -> BatchBudget | None:
+    """Return the measured budget of a model; None where it is not measured yet and cannot be now."""
+    card = question.card
+    if card.fitted:
+        raise ConfigError(
+            f"model {card.name!r} declares no batch budget", remedy="give `batch: {atoms: N}` in the card or the suite"
+        )
+    if _missing(card, {}):
+        return None
+    known = known_budget(context.location.cache, question)
+    if known is not None or context.selection.measure is None:
+        return known
+    for name, dataset in context.datasets.items():
+        for split in dataset.evaluated:
+            if _refusal(card, name, dataset, dataset.splits[split]) is None:
+                return context.selection.measure(question, name, dataset.splits[split])
+    return None
 
 
 def _threads() -> int:
@@ -166,9 +195,15 @@ def _run(context: _Context, card: ModelCard, variant: Variant, seed: int) -> Run
         splits=tuple(splits),
         routes=MappingProxyType(routes),
         cells=tuple(cells),
-        missing=_missing(card, routes),
+        missing=_missing(card, routes) or _without_budget(card, variant, splits),
         sha256=_identity(context, card, variant, seed, splits),
     )
+
+
+def _without_budget(card: ModelCard, variant: Variant, splits: list[PlannedSplit]) -> tuple[str, ...]:
+    if variant.batch is not None or not any(split.status is Status.OK for split in splits):
+        return ()
+    return (f"model {card.name!r} declares no batch budget; `mlipbench run` measures it once",)
 
 
 def _missing(card: ModelCard, routes: Mapping[str, EnergyRoute]) -> tuple[str, ...]:
@@ -186,7 +221,7 @@ def _splits(
     context: _Context, card: ModelCard, variant: Variant, name: str, route: EnergyRoute
 ) -> Iterator[PlannedSplit]:
     dataset = context.datasets[name]
-    for split_name, roles in _roles(dataset, route).items():
+    for split_name, roles in _roles(dataset, route, context.suite).items():
         split = dataset.splits[split_name]
         limit = context.selection.limit if roles == {Role.EVALUATE} else None
         size = split.n_structures if limit is None else min(limit, split.n_structures)
@@ -200,7 +235,7 @@ def _splits(
             n_structures=size,
             n_atoms=int(split.counts[:size].sum()),
             bounds=bounds,
-            properties=card.declared().properties,
+            properties=_properties(card, split, roles),
             selection="all" if size == split.n_structures else f"first {size}",
             content_hash=split.content_hash,
             status=Status.NOT_APPLICABLE if reason else Status.OK,
@@ -208,12 +243,25 @@ def _splits(
         )
 
 
-def _roles(dataset: PlannedDataset, route: EnergyRoute) -> dict[str, set[Role]]:
-    """Return what each split is predicted for; splits that are only fitted on are not predicted."""
+def _properties(card: ModelCard, split: Split, roles: set[Role]) -> frozenset[Property]:
+    """Return what is asked of the model: what the labels can judge; for shifts and references energies alone."""
+    wanted = {Property.ENERGY}
+    if Role.EVALUATE in roles:
+        wanted |= {Property.FORCES} if split.has_forces else set()
+        wanted |= {Property.STRESS} if split.has_stress else set()
+    return frozenset(wanted) & card.declared().properties
+
+
+def _roles(dataset: PlannedDataset, route: EnergyRoute, suite: Suite) -> dict[str, set[Role]]:
+    """Return what each split is predicted for.
+
+    Splits that models are only fitted on are not predicted, and neither are those that no metric of the suite uses.
+    """
+    metrics = suite.tasks.s2ef.metrics or tuple(S2EF_METRICS)
     roles: dict[str, set[Role]] = {}
-    if route.fit is not None:
+    if route.fit is not None and not ENERGY_METRICS.isdisjoint(metrics):
         roles.setdefault(route.fit, set()).add(Role.SHIFT)
-    if dataset.entry.references is not None:
+    if dataset.entry.references is not None and not ADSORPTION_METRICS.isdisjoint(metrics):
         roles.setdefault(dataset.entry.references.split, set()).add(Role.REFERENCE)
     for name in dataset.evaluated:
         roles.setdefault(name, set()).add(Role.EVALUATE)
@@ -230,6 +278,8 @@ def _refusal(card: ModelCard, name: str, dataset: PlannedDataset, split: Split) 
 
 def _bounds(split: Split, size: int, card: ModelCard, variant: Variant) -> IntArray:
     counts = split.counts[:size]
+    if variant.batch is None:
+        return np.asarray([0, size], dtype=np.int64)
     cutoff = card.declared().cutoff
     density = _densities(split, size) if variant.batch.edges is not None else np.zeros(size)
     cost, limit = batch_cost(variant.batch, counts, density, cutoff)
@@ -254,7 +304,7 @@ def _identity(context: _Context, card: ModelCard, variant: Variant, seed: int, s
                 variant.name,
                 variant.precision,
                 variant.device,
-                variant.batch.model_dump(),
+                variant.batch.model_dump() if variant.batch else None,
                 dict(variant.settings),
             ],
             "seed": seed,
@@ -264,9 +314,7 @@ def _identity(context: _Context, card: ModelCard, variant: Variant, seed: int, s
                 for name, dataset in context.datasets.items()
             },
             "entries": {name: dataset.entry.model_dump(mode="json") for name, dataset in context.datasets.items()},
-            "splits": [
-                [*split.key, split.selection, split.role.value, split.content_hash, split.reason] for split in splits
-            ],
+            "splits": [[*split.key, split.selection, split.role.value, split.content_hash] for split in splits],
         }
     )
 

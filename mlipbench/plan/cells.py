@@ -14,7 +14,7 @@ from mlipbench.plan.plan import PlannedCell
 from mlipbench.status import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from mlipbench.models.card import ModelCard
     from mlipbench.plan.applicability import EnergyRoute
@@ -89,7 +89,7 @@ def _why_not_referred(
     references = dataset.entry.references
     if metric in ADSORPTION_METRICS and references is not None and references.split in refused:
         return f"the references cannot be predicted: {refused[references.split]}"
-    if metric in ENERGY_METRICS and route.fit in refused:
+    if metric in ENERGY_METRICS and route.fit is not None and route.fit in refused:
         return f"the energy shift cannot be fitted: {refused[route.fit]}"
     return None
 

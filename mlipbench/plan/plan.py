@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mlipbench.models.card import Checkpoint, ModelCard
     from mlipbench.models.interface import Property
     from mlipbench.plan.applicability import EnergyRoute
+    from mlipbench.plan.budgets import BudgetMeasure
     from mlipbench.suite.schema import Suite
     from mlipbench.typing import IntArray
 
@@ -32,6 +33,8 @@ class Selection:
         device: Device that replaces the suite's and the cards'.
         threads: Threads of a worker; None takes ``OMP_NUM_THREADS``, else the processors at hand.
         trust: Whether cards given by path are trusted.
+        measure: Measures the batch budget of a model where neither suite nor card gives one; None leaves the run
+            waiting for it.
     """
 
     models: tuple[str, ...] | None = None
@@ -39,6 +42,7 @@ class Selection:
     device: str | None = None
     threads: int | None = None
     trust: bool = False
+    measure: BudgetMeasure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +53,14 @@ class Variant:
         name: Name of the table row's variant.
         precision: ``float32`` or ``float64``.
         device: Torch-style device.
-        batch: Batch budget.
+        batch: Batch budget; None where it has yet to be measured.
         settings: Inference settings passed to the adapter.
     """
 
     name: str
     precision: str
     device: str
-    batch: BatchBudget
+    batch: BatchBudget | None
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -252,7 +256,7 @@ def _run_as_dict(run: RunPlan) -> dict[str, Any]:
         "variant": run.variant.name,
         "precision": run.variant.precision,
         "device": run.variant.device,
-        "batch": run.variant.batch.model_dump(exclude_none=True),
+        "batch": run.variant.batch.model_dump(exclude_none=True) if run.variant.batch else None,
         "seed": run.seed,
         "threads": run.threads,
         "fits": dict(run.fits),

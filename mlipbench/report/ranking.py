@@ -10,13 +10,13 @@ import numpy as np
 from mlipbench.metrics.errors import S2EF_METRICS, StructureErrors, numerator_denominator
 from mlipbench.metrics.statistics import indistinguishable_from_best
 from mlipbench.status import Source, Status
-from mlipbench.store.records import MetricRecord
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlipbench.metrics.errors import MetricDefinition
     from mlipbench.report.collect import RunRecord
+    from mlipbench.store.records import MetricRecord
     from mlipbench.typing import AnyArray, BoolArray, FloatArray, IntArray
 
 _COUNTS: Final = ("n_atoms", "n_free", "stress_n")
@@ -112,4 +112,4 @@ def _structure_errors(columns: dict[str, AnyArray], ok: BoolArray) -> StructureE
             values = columns.get(name)
             sums = np.full(ok.shape, np.nan) if values is None else np.asarray(values, dtype=np.float64)
             fields[name] = np.where(ok, sums, np.nan)
-    return StructureErrors(**fields)  # type: ignore[arg-type]  # counts are integers, the others floats
+    return StructureErrors(**fields)

@@ -92,7 +92,7 @@ def _variant(run: RunPlan) -> VariantRecord:
         name=variant.name,
         precision=variant.precision,
         device=variant.device,
-        batch=variant.batch.model_dump(exclude_none=True),
+        batch=variant.batch.model_dump(exclude_none=True) if variant.batch else {},
         settings=dict(variant.settings),
     )
 

@@ -152,21 +152,22 @@ def _summary(job: SplitJob, ended: str | None) -> SplitRecord:
     """Count what stands in the Parquet file."""
     planned = job.planned
     counts = dict.fromkeys(State, 0)
-    first_reason = ended
+    reasons: dict[State, str] = {}
     path = job.directory.predictions(planned.task, planned.dataset, planned.split)
     for block in read_predictions(path):
         for state in State:
             counts[state] += int(np.sum(block.state == state))
-        if first_reason is None:
-            failures = (text for place, text in block.reasons.items() if block.state[place] == State.FAILED)
-            first_reason = next(failures, None)
+        for place, text in block.reasons.items():
+            reasons.setdefault(State(block.state[place]), text)
+    status = _status(counts)
+    said = ended or reasons.get(State.FAILED)
     return SplitRecord(
         task=planned.task,
         dataset=planned.dataset,
         split=planned.split,
         role=planned.role,
-        status=_status(counts),
-        reason=first_reason,
+        status=status,
+        reason=reasons.get(State.NOT_APPLICABLE) if status is Status.NOT_APPLICABLE else said,
         n_expected=planned.n_structures,
         n_predicted=counts[State.OK],
         n_failed=counts[State.FAILED],

@@ -90,14 +90,15 @@ def check_predictions(batch: StructureBatch, predictions: Predictions, propertie
         if name not in properties and name is not Property.ENERGY:
             continue
         value = getattr(predictions, name)
+        have, are = ("have", "are") if name is Property.FORCES else ("has", "is")
         if value is None:
-            raise WorkerError(f"{name} is missing")
+            raise WorkerError(f"{name} {are} missing")
         if not isinstance(value, np.ndarray):
-            raise WorkerError(f"{name} is a {type(value).__name__}, expected a numpy array")
+            raise WorkerError(f"{name} {are} a {type(value).__name__}, expected a numpy array")
         if value.shape != expected:
-            raise WorkerError(f"{name} has shape {value.shape}, expected {expected}")
+            raise WorkerError(f"{name} {have} shape {value.shape}, expected {expected}")
         if value.dtype != np.float64:
-            raise WorkerError(f"{name} has dtype {value.dtype}, expected float64")
+            raise WorkerError(f"{name} {have} dtype {value.dtype}, expected float64")
 
 
 def prediction_arrays(predictions: Predictions, properties: frozenset[Property]) -> dict[str, AnyArray]:

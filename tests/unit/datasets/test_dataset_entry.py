@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,8 +13,6 @@ from mlipbench.datasets.entry import ENTRIES, entry_names, load_entry
 from mlipbench.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from dataset_helpers import MakeEntry
 
 
@@ -82,3 +83,13 @@ def test_bad_entries_are_refused_in_one_line(tmp_path: Path, old: str, new: str,
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+def test_the_entry_of_the_documentation_is_valid(tmp_path: Path) -> None:
+    page = Path(__file__).parents[3] / "docs" / "datasets" / "adding.md"
+    blocks = re.findall(r"^( *)```yaml\n(.*?)^ *```$", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    entry, splits = (textwrap.dedent(block) for _, block in blocks)
+    (tmp_path / "water.yaml").write_text(entry)
+    assert load_entry(tmp_path / "water.yaml").name == "water"
+    (tmp_path / "more.yaml").write_text(entry[: entry.index("splits:")] + splits)
+    assert load_entry("more.yaml", base=tmp_path).splits["test"].shuffle_seed == 0

@@ -177,7 +177,20 @@ def test_verify_hashes_again(location: DataLocation, make_entry: MakeEntry, in_p
     raw[-3] ^= 4
     (split.directory / "energy.npy").write_bytes(raw)
     (problem,) = verify(make_entry(), "all", location).problems
-    assert problem.startswith(f"{split.directory}: energy: differs")
+    assert problem.startswith(f"{split.directory}: energy: damaged; delete {split.directory}")
+
+
+def test_verify_sees_a_file_changed_behind_its_time(
+    location: DataLocation, make_entry: MakeEntry, in_process: list[str]
+) -> None:
+    path = save(location.data_root / "a.extxyz", slabs(3))
+    open_split(make_entry(), "all", location)
+    before = path.stat()
+    path.write_text(path.read_text().replace("energy=-10.0", "energy=-99.0"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    (problem,) = verify(make_entry(), "all", location).problems
+    assert problem.startswith(f"{path}: differs from the file that was converted; delete")
+    assert in_process == ["a"]
 
 
 def test_a_failed_conversion_leaves_nothing_behind(

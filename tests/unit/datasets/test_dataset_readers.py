@@ -195,6 +195,13 @@ def test_bad_names_are_refused(tmp_path: Path, key: str, value: str, expected: s
     assert expected in str(refused(path, reading({"id": key})))
 
 
+def test_messages_carry_no_control_characters(tmp_path: Path) -> None:
+    path = put(tmp_path / "a.xyz", WATER.replace("energy=-14.5", "\x1b[2Jevil=1 x\x9b=2"))
+    line = str(refused(path))
+    assert "evil" in line
+    assert line.isprintable()
+
+
 def test_cut_and_damaged_xz(tmp_path: Path) -> None:
     whole = lzma.compress((WATER * 50).encode())
     assert "the compressed file ends inside this frame" in str(refused(put(tmp_path / "a.xyz.xz", whole[:-40])))

@@ -71,7 +71,7 @@ def structures(draw: st.DrawFn) -> tuple[FloatArray, FloatArray, BoolArray]:
     return positions, np.ascontiguousarray(cell), pbc
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(structure=structures(), cutoff=st.floats(0.5, 4.5))
 def test_finds_what_a_search_over_all_images_finds(structure, cutoff):
     positions, cell, pbc = structure

@@ -63,7 +63,10 @@ def write_split(folder: Path, rows: list[tuple[System, dict[str, Any], float]]) 
     """Write ``0.extxyz.xz`` and ``0.txt`` of one split; line n of the text belongs to frame n."""
     folder.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
-    write(text, [to_atoms(record, system) for system, record, _ in rows], format="extxyz")
+    for system, record, _ in rows:
+        atoms = to_atoms(record, system)
+        columns = ["symbols", "positions", "tags", *(["move_mask"] if atoms.constraints else [])]
+        write(text, atoms, format="extxyz", columns=columns)
     (folder / "0.extxyz.xz").write_bytes(lzma.compress(text.getvalue().encode(), preset=9))
     lines = [f"random{system.sid},frame{record['fid']},{energy:.8f}\n" for system, record, energy in rows]
     (folder / "0.txt").write_text("".join(lines))
@@ -86,7 +89,8 @@ def pack(work: Path, out: Path) -> None:
             energy = sum(value * energies[name] for name, value in table[f"random{system.sid}"].items())
         rows[system.split] += [(system, record, energy) for record in found[system.sid]]
     for split, members in rows.items():
-        write_split(out / split, members)
+        if members:
+            write_split(out / split, members)
     (out / "references.json").write_text(json.dumps({"comment": COMMENT, "systems": table}, indent=1) + "\n")
     write_checksums(out)
 

@@ -135,7 +135,7 @@ def catalogue() -> list[System]:
 
 
 def tasks() -> list[Task]:
-    """Tasks in running order: round-robin over out-of-domain, reference and in-domain groups."""
+    """Tasks in running order: references, then round-robin over out-of-domain and in-domain groups."""
     groups: dict[tuple[str, str], list[System]] = {}
     for system in catalogue():
         groups.setdefault((system.slab, system.adsorbate), []).append(system)
@@ -146,7 +146,7 @@ def tasks() -> list[Task]:
         queues.setdefault(kind, []).append(Task(name, tuple(members)))
     costs = ("Ag", "Au", "Cu", "Pd")
     queues["train"].sort(key=lambda task: (len(task.systems) == 1, costs.index(task.name[:2])))
-    ordered: list[Task] = []
+    ordered = queues.pop("references")  # everything else is measured against them
     while any(queues.values()):
         ordered += [queue.pop(0) for queue in queues.values() if queue]
     return ordered

@@ -1,0 +1,67 @@
+"""What the benchmarks share: synthetic splits, workers, and interleaved timing."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from mlipbench.datasets.columnar import Labels, Split
+from mlipbench.datasets.writer import ColumnarWriter
+from mlipbench.structures import StructureBatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ATOMS = 73  # the mean size of OC20's structures
+
+
+def synthetic_piece(n_structures: int, seed: int) -> tuple[StructureBatch, Labels, list[str]]:
+    """Return structures of 73 atoms in a slab's cell, labels, and clusters of 40 frames."""
+    rng = np.random.default_rng(seed)
+    n_atoms = n_structures * ATOMS
+    structures = StructureBatch(
+        numbers=rng.integers(1, 80, n_atoms),
+        positions=rng.uniform(0, 12, (n_atoms, 3)),
+        cell=np.broadcast_to(np.diag([12.0, 12.0, 30.0]), (n_structures, 3, 3)),
+        pbc=np.ones((n_structures, 3), dtype=bool),
+        offsets=np.arange(n_structures + 1) * ATOMS,
+        fixed=rng.random(n_atoms) < 0.5,  # noqa: PLR2004
+        id=np.asarray([f"random{seed}_{i}" for i in range(n_structures)]),
+    )
+    labels = Labels(energy=rng.normal(size=n_structures), forces=rng.normal(size=(n_atoms, 3)))
+    return structures, labels, [f"random{seed}_{i // 40}" for i in range(n_structures)]
+
+
+def synthetic_split(directory: Path, n_structures: int, piece: int = 10_000) -> Split:
+    """Write a split of any size in pieces and open it."""
+    with ColumnarWriter(directory) as writer:
+        for start in range(0, n_structures, piece):
+            writer.append(*synthetic_piece(min(piece, n_structures - start), start))
+    return Split(directory, "synthetic", "all")
+
+
+def interleaved(rounds: int, *candidates: Callable[[], object]) -> list[list[float]]:
+    """Time the candidates in turn, after one round that does not count; return the seconds of each, by candidate."""
+    seconds: list[list[float]] = [[] for _ in candidates]
+    for number in range(rounds + 1):
+        for place, candidate in enumerate(candidates):
+            start = time.perf_counter()
+            candidate()
+            if number:
+                seconds[place].append(time.perf_counter() - start)
+    return seconds
+
+
+def median_ratio(first: list[float], second: list[float]) -> float:
+    """Return the median of the ratios of neighbouring rounds."""
+    return statistics.median(a / b for a, b in zip(first, second, strict=True))
+
+
+@pytest.fixture(autouse=True)
+def _one_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLIPBENCH_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))

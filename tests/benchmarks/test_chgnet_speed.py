@@ -1,0 +1,145 @@
+"""CHGNet through the harness, side by side with its own bare forward and its own calculator."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import interleaved, median_ratio
+
+from mlipbench.datasets.entry import load_entry
+from mlipbench.datasets.prepare import DataLocation, default_cache, open_split
+from mlipbench.execution.client import WorkerSpec, loaded_client
+from mlipbench.execution.evaluate import Predictor
+from mlipbench.execution.requests import LoadModel, predict_message
+from mlipbench.models.interface import LoadRequest, Property
+from mlipbench.models.registry import load_card
+from mlipbench.plan import PlannedSplit
+from mlipbench.plan.batches import cut_batches
+from mlipbench.progress import SilentDisplay
+from mlipbench.runner.splits import SplitJob, predict_split
+from mlipbench.store.records import Role
+from mlipbench.store.rundir import RunDirectory
+
+pytestmark = [pytest.mark.benchmark, pytest.mark.chgnet]
+
+PROPERTIES = frozenset({Property.ENERGY, Property.FORCES, Property.STRESS})
+
+
+def threads() -> int:
+    """Return the threads of every candidate alike."""
+    return int(os.environ.get("OMP_NUM_THREADS", len(os.sched_getaffinity(0))))
+
+
+@pytest.fixture
+def slabs():
+    """The in-domain validation slabs that ship with the package."""
+    return open_split(load_entry("mini-slabs"), "val_id", DataLocation(None, default_cache()))
+
+
+@pytest.fixture
+def crystals():
+    """Random crystals of MPtrj."""
+    root = os.environ.get("MLIPBENCH_TEST_DATA")
+    if not root:
+        pytest.skip("MLIPBENCH_TEST_DATA does not name the folder of data samples")
+    return open_split(load_entry("mptrj-sample"), "test", DataLocation(Path(root), default_cache()))
+
+
+@pytest.fixture
+def bounds(slabs):
+    """The batches that the card's budget cuts."""
+    budget = load_card("chgnet").batch
+    return cut_batches(slabs.counts, budget.atoms)
+
+
+def client(tmp_path: Path):
+    """Return a worker with CHGNet loaded."""
+    spec = WorkerSpec(python=Path(sys.executable), log=tmp_path / "log.txt", threads=threads())
+    model = LoadModel("mlipbench.adapters.chgnet:ChgnetAdapter", dtype="float32", threads=threads())
+    return loaded_client(spec, model)
+
+
+def test_evaluation_costs_little_more_than_the_bare_batched_forward(benchmark, tmp_path, slabs, bounds):
+    """The goal is 0.97 of the structures/s of the adapter's own calls, timed inside the same worker."""
+    plan = PlannedSplit(
+        "s2ef", "mini-slabs", "val_id", Role.EVALUATE, slabs.n_structures, slabs.n_atoms, bounds, PROPERTIES,
+        "all", slabs.content_hash,
+    )  # fmt: skip
+    shares = []
+    with Predictor(lambda: client(tmp_path)) as predictor:
+
+        def evaluate(number: int = 0) -> None:
+            import time
+
+            import pyarrow.parquet as pq
+
+            directory = RunDirectory(tmp_path / f"run{len(shares)}")
+            start = time.perf_counter()
+            predict_split(predictor, SplitJob(directory, plan, slabs, "chgnet"), SilentDisplay())
+            wall = time.perf_counter() - start
+            timings = pq.read_table(directory.path / "timings" / "mini-slabs.val_id.parquet").to_pydict()
+            model = sum(timings["prepare_seconds"]) + sum(timings["forward_seconds"])
+            checked = 4  # structures of the consistency check, once together and once alone, on top of the split
+            shares.append(model * (1 + 2 * checked / slabs.n_structures) / wall)
+
+        benchmark.pedantic(evaluate, rounds=5, warmup_rounds=1)
+    benchmark.extra_info["share_of_the_model"] = float(np.median(shares))
+    assert np.median(shares) > 0.97  # noqa: PLR2004
+
+
+def test_batches_are_twice_as_fast_as_the_calculator_loop(benchmark, tmp_path, crystals):
+    """CHGNet's own calculator, one structure at a time, against the harness on the same crystals."""
+    from chgnet.model.dynamics import CHGNetCalculator
+    from chgnet.model.model import CHGNet
+    import torch
+
+    torch.set_num_threads(threads())
+    size = min(100, crystals.n_structures)
+    frames = crystals.structures(0, size).to_atoms()
+    calculator = CHGNetCalculator(CHGNet.load(verbose=False), use_device="cpu")
+    cuts = cut_batches(crystals.counts[:size], load_card("chgnet").batch.atoms)
+
+    with client(tmp_path) as worker:
+
+        def harness() -> None:
+            for number, (start, stop) in enumerate(zip(cuts[:-1], cuts[1:], strict=True)):
+                worker.request(predict_message(number, crystals.structures(int(start), int(stop)), PROPERTIES))
+
+        def loop() -> None:
+            for atoms in frames:
+                atoms.calc = calculator
+                calculator.calculate(atoms, ["energy", "forces", "stress"], ["positions"])
+
+        ours, theirs = interleaved(3, harness, loop)
+        benchmark.pedantic(harness, rounds=1)
+    benchmark.extra_info["times_as_fast"] = 1 / median_ratio(ours, theirs)
+    assert median_ratio(ours, theirs) <= 0.5  # noqa: PLR2004
+
+
+@pytest.mark.parametrize("size", [1, 8, 32])
+def test_a_worker_costs_little_more_than_the_model_in_process(benchmark, tmp_path, slabs, size):
+    """Per call: the same adapter on the same batch, here and in a worker."""
+    import torch
+
+    from mlipbench.adapters.chgnet import ChgnetAdapter
+
+    torch.set_num_threads(threads())
+    adapter = ChgnetAdapter.load(LoadRequest(dtype="float32"))
+    batch = slabs.structures(0, min(size, slabs.n_structures))
+    with client(tmp_path) as worker:
+        numbers = iter(range(10_000))
+
+        def remote() -> None:
+            worker.request(predict_message(next(numbers), batch, PROPERTIES))
+
+        def local() -> None:
+            adapter.predict(batch, PROPERTIES)
+
+        away, here = interleaved(7, remote, local)
+        benchmark.pedantic(remote, rounds=1)
+    benchmark.extra_info["worker_over_in_process"] = median_ratio(away, here)
+    assert median_ratio(away, here) < 1.1  # noqa: PLR2004

@@ -1,0 +1,92 @@
+"""Scoring a split of a million structures in little memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytestmark = pytest.mark.benchmark
+
+N_STRUCTURES = int(os.environ.get("MLIPBENCH_BENCHMARK_STRUCTURES", "1000000"))
+GIB = 2**30
+
+SCORE = """
+import sys, threading, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import test_scoring_memory
+test_scoring_memory.score(Path(sys.argv[2]))
+"""
+
+
+def anonymous(pid: int) -> int:
+    """Return the anonymous memory of a process, bytes; mapped files do not count."""
+    with open(f"/proc/{pid}/status", encoding="utf-8") as file:  # noqa: PTH123
+        lines = dict(line.split(":", 1) for line in file)
+    return int(lines["RssAnon"].split()[0]) * 1024
+
+
+def score(folder) -> None:
+    """Score predictions that are all zero."""
+    from mlipbench.datasets.columnar import Split
+    from mlipbench.metrics.errors import S2EF_METRICS, evaluate
+    from mlipbench.scoring.files import write_scores
+    from mlipbench.scoring.split import EnergyTreatment, score_split
+
+    split = Split(folder / "split", "synthetic", "all")
+    scores = score_split(
+        folder / "predictions.parquet", split, split.n_structures, free_atoms_only=True, energy=EnergyTreatment()
+    )
+    write_scores(folder / "scores.parquet", scores)
+    for name in ("energy_mae", "forces_mae", "forces_cosine_similarity", "energy_forces_within_threshold"):
+        print(evaluate(S2EF_METRICS[name], scores.errors, scores.clusters))  # noqa: T201
+
+
+def predict_zeros(folder, split) -> None:
+    """Write the predictions of a model that says zero, batch by batch."""
+    import numpy as np
+
+    from mlipbench.plan.batches import cut_batches
+    from mlipbench.store.predictions import PredictionBlock, SplitStore
+
+    bounds = cut_batches(split.counts, 400_000)
+    store = SplitStore(folder / "predictions.parquet", split.counts, bounds)
+    for batch, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+        size, atoms = int(stop - start), int(split.counts[start:stop].sum())
+        offsets = split.offsets[start : stop + 1] - split.offsets[start]
+        forces = np.zeros((atoms, 3), dtype=np.float32)
+        block = PredictionBlock(offsets, np.zeros(size), forces, None, np.zeros(size, dtype=np.uint8), {})
+        store.commit(batch, block, ())
+    store.finish(split.names)
+
+
+@pytest.mark.timeout(3000)
+def test_a_million_structures_are_scored_in_less_than_a_gibibyte(benchmark, tmp_path):
+    """The anonymous memory of the process that scores, watched from outside."""
+    from conftest import synthetic_split
+
+    split = synthetic_split(tmp_path / "split", N_STRUCTURES)
+    predict_zeros(tmp_path, split)
+    peaks = []
+
+    def run() -> None:
+        here = os.path.dirname(__file__)  # noqa: PTH120
+        child = subprocess.Popen([sys.executable, "-c", SCORE, here, str(tmp_path)], stdout=subprocess.DEVNULL)
+        peak = 0
+        while child.poll() is None:
+            try:
+                peak = max(peak, anonymous(child.pid))
+            except (FileNotFoundError, KeyError):
+                break
+            time.sleep(0.05)
+        assert child.wait() == 0
+        peaks.append(peak)
+
+    benchmark.pedantic(run, rounds=1)
+    benchmark.extra_info["structures"] = N_STRUCTURES
+    benchmark.extra_info["anonymous_mib"] = max(peaks) / 2**20
+    assert max(peaks) < GIB

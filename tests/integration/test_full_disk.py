@@ -1,0 +1,70 @@
+"""A full disk: exit code 4 in one line, and the same command finishes once there is space."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+
+import pytest
+from integration_helpers import Workspace, fingerprints, make_frames
+
+
+def namespace():
+    """Return the command that gives a mount namespace of our own, which ends with its process, or None."""
+    options = ["--mount"] if os.geteuid() == 0 else ["--mount", "--user", "--map-root-user"]
+    command = [shutil.which("unshare") or "", *options]
+    if not command[0]:
+        return None
+    probe = 'd=$(mktemp -d) && mount -t tmpfs -o size=1m tmpfs "$d"'
+    tried = subprocess.run([*command, "sh", "-c", probe], capture_output=True, check=False)
+    return command if tried.returncode == 0 else None
+
+
+SCRIPT = """
+set -u
+mount -t tmpfs -o size={size}k tmpfs {results} || exit 99
+{command} >out1 2>err1; echo $? >code1
+mount -o remount,size=64m {results} || exit 99
+{command} >out2 2>err2; echo $? >code2
+cp -r {results} kept
+"""
+
+
+@pytest.mark.parametrize("size", [40, 150, 330, 480])
+def test_a_full_disk_is_told_in_one_line_and_the_same_command_finishes(tmp_path, size):
+    unshare = namespace()
+    if unshare is None:
+        pytest.skip("needs unshare with mount namespaces, to mount a small tmpfs")
+    workspace = Workspace(tmp_path)
+    workspace.write_frames("train", make_frames(40, seed=1))
+    workspace.write_frames("test", make_frames(1000, seed=2))
+    workspace.entry()
+    suite = workspace.suite([workspace.card("spring", "SpringAdapter"), "composition"])
+    command = ["run", suite, "--trust", "--display", "none"]
+    workspace.ok(*command, "--results", "whole")
+    whole = workspace.root / "whole"
+    used = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file()) // 1024
+    assert used > size  # or there would be nothing to see
+
+    results = workspace.root / "small"
+    results.mkdir()
+    shown = shlex.join(workspace.command(*command, "--results", results))
+    script = SCRIPT.format(size=size, results=shlex.quote(str(results)), command=shown)
+    done = subprocess.run(
+        [*unshare, "sh", "-c", script], cwd=tmp_path, env=workspace.env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+    assert (tmp_path / "code1").read_text() == "4\n", (tmp_path / "err1").read_text()
+    told = (tmp_path / "err1").read_text().splitlines()
+    assert len(told) == 1, told
+    assert told[0].startswith(f"mlipbench: error: {results}")
+    assert told[0].endswith("no space left on the device; free some space and give the same command again")
+    assert (tmp_path / "out1").read_text() == ""
+
+    assert (tmp_path / "code2").read_text() == "0\n", (tmp_path / "err2").read_text()
+    assert (tmp_path / "err2").read_text() == ""
+    expected = {name: fingerprints(run) for name, run in workspace.runs(results=whole).items()}
+    assert {name: fingerprints(run) for name, run in workspace.runs(results=tmp_path / "kept").items()} == expected

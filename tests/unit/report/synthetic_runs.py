@@ -1,0 +1,142 @@
+"""Run directories made of nothing but numbers, as `report` reads them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mlipbench.metrics.errors import S2EF_METRICS, StructureErrors, evaluate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+N = 40
+
+
+@dataclass
+class Run:
+    """One synthetic run: every structure has one atom, its own cluster, and force errors of a given size (eV/Å)."""
+
+    model: str
+    error: float = 0.05
+    noise: float = 0.01
+    seed: int = 0
+    draw: int = 1
+    key: str = "k"
+    plan: str = "plan"
+    started: str = "2026-01-02T03:04:05Z"
+    split: str = "test"
+    dataset: str = "toys"
+    metrics: tuple[str, ...] = ("forces_mae",)
+    record: dict[str, Any] = field(default_factory=dict)
+    manifest: dict[str, Any] = field(default_factory=dict)
+    card: dict[str, Any] = field(default_factory=dict)
+    scores: bool = True
+
+    def write(self, results: Path) -> Path:
+        """Write the run and return its directory."""
+        run_id = f"{self.started.replace(':', '')}-{self.plan}-{self.seed}"
+        directory = results / "runs" / "synthetic" / self.model.replace("/", "_") / run_id
+        directory.mkdir(parents=True)
+        errors = self._errors()
+        if self.scores:
+            _write_scores(directory / "scores" / "s2ef" / self.dataset / f"{self.split}.parquet", errors)
+        records = [self._record(metric, errors) for metric in self.metrics]
+        _dump(directory / "metrics.json", {"schema_version": 1, "metrics": records})
+        _dump(directory / "manifest.json", self._manifest(run_id) | self.manifest)
+        return directory
+
+    def _errors(self) -> StructureErrors:
+        rng = np.random.default_rng(self.draw)
+        size = 3.0 * np.abs(self.error + self.noise * rng.standard_normal(N))
+        ones = np.ones(N, dtype=np.int64)
+        nothing = np.full(N, np.nan)
+        return StructureErrors(
+            n_atoms=ones,
+            n_free=ones,
+            energy_error=size,
+            force_abs_sum=size,
+            force_sq_sum=size**2,
+            force_max=size,
+            force_cosine_sum=np.clip(1.0 - size, -1.0, 1.0),
+            force_magnitude_sum=size,
+            stress_abs_sum=nothing,
+            stress_n=0 * ones,
+        )
+
+    def _record(self, metric: str, errors: StructureErrors) -> dict[str, Any]:
+        value = evaluate(S2EF_METRICS[metric], errors, np.arange(N))
+        own = {
+            "dataset": self.dataset,
+            "split": self.split,
+            "task": "s2ef",
+            "metric": metric,
+            "status": "ok",
+            "comparability_key": f"{self.key}-{metric}",
+            "n_failed": 0,
+        }
+        fields = {key: part for key, part in value.to_dict().items() if key != "name"}
+        return fields | own | self.record
+
+    def _manifest(self, run_id: str) -> dict[str, Any]:
+        return {
+            "run_id": run_id,
+            "plan_sha256": self.plan,
+            "status": "ok",
+            "suite": {"name": "synthetic", "version": 3, "sha256": "0" * 64},
+            "model": {"name": self.model, "card": self.card, "card_sha256": "0" * 64},
+            "variant": {"name": "float64", "precision": "float64", "device": "cpu", "batch": {"structures": 4}},
+            "seed": self.seed,
+            "threads": 2,
+            "code_version": "0.1.0+abc",
+            "started": self.started,
+            "finished": self.started,
+            "datasets": [
+                {
+                    "name": self.dataset,
+                    "title": "Toy structures",
+                    "level_of_theory": "PBE",
+                    "energy_reference": "total",
+                    "splits": {self.split: "0" * 64},
+                    "entry": {},
+                    "note": "Made for tests.",
+                }
+            ],
+            "splits": [
+                {
+                    "task": "s2ef",
+                    "dataset": self.dataset,
+                    "split": self.split,
+                    "role": "evaluate",
+                    "status": "ok",
+                    "n_expected": N,
+                    "n_predicted": N,
+                    "selection": "first 40",
+                }
+            ],
+            "hardware": {"processor": "Abacus 9000", "cores": 2},
+        }
+
+
+def _write_scores(path: Path, errors: StructureErrors) -> None:
+    path.parent.mkdir(parents=True)
+    columns: dict[str, Any] = {
+        "index": np.arange(N),
+        "id": [f"s{i}" for i in range(N)],
+        "cluster": np.arange(N),
+        "ok": np.ones(N, dtype=bool),
+        "energy_applicable": np.ones(N, dtype=bool),
+    }
+    for name in StructureErrors.__dataclass_fields__:
+        column = getattr(errors, name)
+        columns[name] = pa.nulls(N, pa.float64()) if column is None else pa.array(column, from_pandas=True)
+    pq.write_table(pa.table(columns), path)
+
+
+def _dump(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content), encoding="utf-8")

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mlipbench.errors import ResultsError
+from mlipbench.report.collect import collect
+from mlipbench.report.markdown import to_markdown
+from mlipbench.report.numbers import display_unit, format_number
+from mlipbench.report.table import build_tables
+from mlipbench.report.terminal import to_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from typing import TypeAlias
+
+    from mlipbench.report.table import Table
+
+    Make: TypeAlias = Callable[..., Path]
+
+
+def tables(tmp_path: Path) -> tuple[Table, ...]:
+    return build_tables(collect([tmp_path / "results"]))
+
+
+def bold(table: Table) -> set[str]:
+    return {row.model for row in table.rows if any(cell.best for cell in row.cells)}
+
+
+def test_clear_winner_alone_is_bold(make_run: Make, tmp_path: Path) -> None:
+    make_run("good", error=0.05, draw=1)
+    make_run("bad", error=0.20, draw=2)
+    (table,) = tables(tmp_path)
+    assert bold(table) == {"good"}
+    assert [row.model for row in table.rows] == ["good", "bad"]
+
+
+def test_indistinguishable_models_are_all_bold(make_run: Make, tmp_path: Path) -> None:
+    make_run("one", draw=1)
+    make_run("two", draw=2)
+    make_run("bad", error=0.20, draw=3)
+    (table,) = tables(tmp_path)
+    assert bold(table) == {"one", "two"}
+
+
+def test_higher_is_better_where_the_metric_says_so(make_run: Make, tmp_path: Path) -> None:
+    make_run("good", error=0.05, draw=1, metrics=("forces_cosine_similarity",))
+    make_run("bad", error=0.20, draw=2, metrics=("forces_cosine_similarity",))
+    (table,) = tables(tmp_path)
+    assert bold(table) == {"good"}
+    assert table.columns[0].unit == ""
+
+
+def test_unlike_keys_stand_in_tables_of_their_own_and_are_never_ranked(make_run: Make, tmp_path: Path) -> None:
+    make_run("here", error=0.05, key="a")
+    make_run("there", error=0.20, key="b")
+    first, second = tables(tmp_path)
+    assert {first.part, second.part} == {1, 2}
+    assert not first.ranked
+    assert not second.ranked
+    assert any("not comparable" in sentence for sentence in first.about)
+
+
+def test_one_column_is_divided_where_only_its_keys_differ(make_run: Make, tmp_path: Path) -> None:
+    both = ("energy_mae", "forces_mae")
+    make_run("plain", error=0.05, draw=1, metrics=both)
+    converted = make_run("converted", error=0.20, draw=2, metrics=both)
+    metrics = converted / "metrics.json"
+    metrics.write_text(metrics.read_text().replace("k-energy_mae", "other-energy_mae"))
+    (table,) = tables(tmp_path)
+    assert [column.metric for column in table.columns] == ["energy_mae", "energy_mae", "forces_mae"]
+    by_model = {row.model: row.cells for row in table.rows}
+    assert [cell.best for cell in by_model["plain"]] == [False, False, True]
+    assert not any(cell.best for cell in by_model["converted"])
+    assert sorted(cells[0].record is None for cells in by_model.values()) == [False, True]
+    assert all(column.notes for column in table.columns[:2])
+
+
+@pytest.mark.parametrize("status", ["partial", "failed"])
+def test_incomplete_rows_are_never_bold(make_run: Make, tmp_path: Path, status: str) -> None:
+    make_run("best", error=0.01, draw=1, record={"status": status, "n_failed": 3, "reason": "out of memory"})
+    make_run("one", draw=2)
+    make_run("two", error=0.20, draw=3)
+    (table,) = tables(tmp_path)
+    assert bold(table) == {"one"}
+    assert any("out of memory" in note for note in table.footnotes)
+
+
+def test_a_single_model_is_not_bold(make_run: Make, tmp_path: Path) -> None:
+    make_run("alone")
+    (table,) = tables(tmp_path)
+    assert not table.ranked
+
+
+def test_without_scores_nothing_is_ranked(make_run: Make, tmp_path: Path) -> None:
+    make_run("good", scores=False)
+    make_run("bad", error=0.2)
+    (table,) = tables(tmp_path)
+    assert not table.ranked
+
+
+def test_damaged_scores_are_named(make_run: Make, tmp_path: Path) -> None:
+    make_run("one")
+    scores = make_run("two") / "scores" / "s2ef" / "toys" / "test.parquet"
+    scores.write_bytes(b"PAR1 nothing")
+    with pytest.raises(ResultsError, match=r"test\.parquet.*mlipbench score"):
+        tables(tmp_path)
+
+
+def test_empty_cells_are_explained(make_run: Make, tmp_path: Path) -> None:
+    empty = {"value": None, "ci_low": None, "ci_high": None}
+    make_run("fine")
+    make_run("broken", record=empty | {"status": "failed", "reason": "the worker crashed"})
+    make_run("narrow", record=empty | {"status": "not_applicable", "reason": "no Xe", "comparability_key": "other"})
+    (table,) = tables(tmp_path)
+    cells = {row.model: row.cells[0] for row in table.rows}
+    assert cells["broken"].text == "failed"
+    assert cells["narrow"].text == "n/a"
+    notes = {model: [table.footnotes[number - 1] for number in cell.notes] for model, cell in cells.items()}
+    assert notes == {
+        "fine": [],
+        "broken": ["failed: the worker crashed"],
+        "narrow": ["not applicable: no Xe"],
+    }
+
+
+def test_a_note_of_all_numbers_stands_at_the_head_of_the_column(make_run: Make, tmp_path: Path) -> None:
+    make_run("one", record={"conversion": "shift per element"})
+    make_run("two", draw=2, record={"conversion": "shift per element"}, card={"note": "a floor"})
+    (table,) = tables(tmp_path)
+    assert table.footnotes == ("energies: shift per element", "a floor")
+    assert table.columns[0].notes == (1,)
+    assert not any(cell.notes for row in table.rows for cell in row.cells)
+    assert {row.model: row.notes for row in table.rows} == {"one": (), "two": (2,)}
+
+
+def test_seeds_are_named_where_there_are_several(make_run: Make, tmp_path: Path) -> None:
+    make_run("one", seed=0)
+    make_run("one", seed=1, draw=2)
+    make_run("two", draw=3)
+    (table,) = tables(tmp_path)
+    assert {(row.model, row.variant) for row in table.rows} == {
+        ("one", "float64, seed 0"),
+        ("one", "float64, seed 1"),
+        ("two", "float64"),
+    }
+
+
+def test_the_newest_finished_run_counts(make_run: Make, tmp_path: Path) -> None:
+    make_run("one", started="2026-01-01T00:00:00Z")
+    newest = make_run("one", started="2026-01-03T00:00:00Z")
+    make_run("one", started="2026-01-04T00:00:00Z", manifest={"status": "running", "finished": None})
+    (run,) = collect([tmp_path / "results"])
+    assert run.directory == newest
+
+
+def test_a_missing_directory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="nowhere: there is no such directory"):
+        collect([tmp_path / "nowhere"])
+
+
+def test_markdown_shows_third_party_text_as_it_is(make_run: Make, tmp_path: Path) -> None:
+    make_run("a|b*c<script>", card={"note": "[x](javascript:1)\n# head\x1b[31m"})
+    page = to_markdown(collect([tmp_path / "results"]))
+    assert r"a\|b\*c&lt;script&gt;" in page
+    assert "<script>" not in page
+    assert "\x1b" not in page
+    assert r"\[x\](javascript:1) \# head" in page
+
+
+def test_markdown_says_where_numbers_come_from(make_run: Make, tmp_path: Path) -> None:
+    make_run("one")
+    page = to_markdown(collect([tmp_path / "results"]))
+    for part in ("synthetic version 3", "0.1.0+abc", "Abacus 9000", "2026-01-02", "Made for tests.", "first 40"):
+        assert part in page
+    assert "meV/Å" in page
+
+
+def test_terminal_text_is_clean_and_narrow(make_run: Make, tmp_path: Path) -> None:
+    for number in range(9):
+        make_run("evil\x1b[2J\u202e", split=f"split-{number}", plan=f"p{number}")
+    text = to_text(tables(tmp_path), width=80)
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert max(len(line) for line in text.splitlines() if "[" in line and "interval" not in line) <= 80
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [
+        ((49.13, 45.01, 53.91), "49.1 [45.0, 53.9]"),
+        ((0.9503, 0.941, 0.962), "0.950 [0.941, 0.962]"),
+        ((1234.5, 1100.0, 1400.0), "1234 [1100, 1400]"),
+        ((0.012345,), "0.0123"),
+        ((0.0,), "0"),
+        ((3.2e12, 1e12, 9e12), "3.2e+12 [1e+12, 9e+12]"),
+        ((5.0, 5.0, 5.0), "5.00 [5.00, 5.00]"),
+    ],
+)
+def test_digits_follow_the_interval(numbers: tuple[float, ...], text: str) -> None:
+    assert format_number(*numbers) == text
+
+
+def test_units_are_chosen_for_all_numbers_of_a_metric() -> None:
+    assert display_unit("eV/Å", [0.05, 3.0]).name == "meV/Å"
+    assert display_unit("eV", [5.0, 3.0]).name == "eV"
+    assert display_unit("1", [0.5], fraction=True).factor == 100.0
