@@ -2,7 +2,6 @@
 
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Annotated, Final
 
@@ -110,6 +109,8 @@ def _usage(error: BaseException) -> str:
 
 def _fail(message: str, code: ExitCode, *, debug: bool) -> int:
     if debug:
+        import traceback
+
         traceback.print_exc()
     output.say(f"mlipbench: error: {message}")
     return int(code)

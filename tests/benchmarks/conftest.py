@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +15,7 @@ from mlipbench.structures import StructureBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 ATOMS = 73  # the mean size of OC20's structures
 
@@ -30,7 +30,7 @@ def synthetic_piece(n_structures: int, seed: int) -> tuple[StructureBatch, Label
         cell=np.broadcast_to(np.diag([12.0, 12.0, 30.0]), (n_structures, 3, 3)),
         pbc=np.ones((n_structures, 3), dtype=bool),
         offsets=np.arange(n_structures + 1) * ATOMS,
-        fixed=rng.random(n_atoms) < 0.5,  # noqa: PLR2004
+        fixed=rng.random(n_atoms) < 0.5,
         id=np.asarray([f"random{seed}_{i}" for i in range(n_structures)]),
     )
     labels = Labels(energy=rng.normal(size=n_structures), forces=rng.normal(size=(n_atoms, 3)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -72,9 +74,7 @@ def test_evaluation_costs_little_more_than_the_bare_batched_forward(benchmark, t
     shares = []
     with Predictor(lambda: client(tmp_path)) as predictor:
 
-        def evaluate(number: int = 0) -> None:
-            import time
-
+        def evaluate() -> None:
             import pyarrow.parquet as pq
 
             directory = RunDirectory(tmp_path / f"run{len(shares)}")
@@ -88,14 +88,14 @@ def test_evaluation_costs_little_more_than_the_bare_batched_forward(benchmark, t
 
         benchmark.pedantic(evaluate, rounds=5, warmup_rounds=1)
     benchmark.extra_info["share_of_the_model"] = float(np.median(shares))
-    assert np.median(shares) > 0.97  # noqa: PLR2004
+    assert np.median(shares) > 0.97
 
 
 def test_batches_are_twice_as_fast_as_the_calculator_loop(benchmark, tmp_path, crystals):
     """CHGNet's own calculator, one structure at a time, against the harness on the same crystals."""
+    import torch
     from chgnet.model.dynamics import CHGNetCalculator
     from chgnet.model.model import CHGNet
-    import torch
 
     torch.set_num_threads(threads())
     size = min(100, crystals.n_structures)
@@ -106,7 +106,7 @@ def test_batches_are_twice_as_fast_as_the_calculator_loop(benchmark, tmp_path, c
     with client(tmp_path) as worker:
 
         def harness() -> None:
-            for number, (start, stop) in enumerate(zip(cuts[:-1], cuts[1:], strict=True)):
+            for number, (start, stop) in enumerate(pairwise(cuts)):
                 worker.request(predict_message(number, crystals.structures(int(start), int(stop)), PROPERTIES))
 
         def loop() -> None:
@@ -117,7 +117,7 @@ def test_batches_are_twice_as_fast_as_the_calculator_loop(benchmark, tmp_path, c
         ours, theirs = interleaved(3, harness, loop)
         benchmark.pedantic(harness, rounds=1)
     benchmark.extra_info["times_as_fast"] = 1 / median_ratio(ours, theirs)
-    assert median_ratio(ours, theirs) <= 0.5  # noqa: PLR2004
+    assert median_ratio(ours, theirs) <= 0.5
 
 
 @pytest.mark.parametrize("size", [1, 8, 32])
@@ -142,4 +142,4 @@ def test_a_worker_costs_little_more_than_the_model_in_process(benchmark, tmp_pat
         away, here = interleaved(7, remote, local)
         benchmark.pedantic(remote, rounds=1)
     benchmark.extra_info["worker_over_in_process"] = median_ratio(away, here)
-    assert median_ratio(away, here) < 1.1  # noqa: PLR2004
+    assert median_ratio(away, here) < 1.1

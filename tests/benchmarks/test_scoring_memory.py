@@ -48,6 +48,8 @@ def score(folder) -> None:
 
 def predict_zeros(folder, split) -> None:
     """Write the predictions of a model that says zero, batch by batch."""
+    from itertools import pairwise
+
     import numpy as np
 
     from mlipbench.plan.batches import cut_batches
@@ -55,7 +57,7 @@ def predict_zeros(folder, split) -> None:
 
     bounds = cut_batches(split.counts, 400_000)
     store = SplitStore(folder / "predictions.parquet", split.counts, bounds)
-    for batch, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for batch, (start, stop) in enumerate(pairwise(bounds)):
         size, atoms = int(stop - start), int(split.counts[start:stop].sum())
         offsets = split.offsets[start : stop + 1] - split.offsets[start]
         forces = np.zeros((atoms, 3), dtype=np.float32)

@@ -32,4 +32,4 @@ def test_a_verb_starts_in_little_more_than_its_libraries(benchmark, verb):
     benchmark.pedantic(subprocess.run, args=(command,), kwargs={"check": True, "capture_output": True}, rounds=5)
     ratio = benchmark.stats.stats.median / statistics.median(bare)
     benchmark.extra_info["ratio_to_libraries"] = ratio
-    assert ratio < 2.0  # noqa: PLR2004
+    assert ratio < 2.0

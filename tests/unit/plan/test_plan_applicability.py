@@ -8,7 +8,7 @@ import pytest
 from mlipbench.status import Role, Status
 
 if TYPE_CHECKING:
-    from conftest import World
+    from plan_world import World
 
     from mlipbench.plan import Plan, PlannedCell
 else:
@@ -86,7 +86,7 @@ def test_shift_without_a_split_to_fit_on_is_refused(world: World) -> None:
 
 
 def test_shift_that_cannot_be_fitted_is_refused_before_anything_runs(world: World) -> None:
-    from conftest import crystals
+    from plan_world import crystals
 
     capabilities(world, elements="O, Mg")
     world.write("train", crystals(3, seed=9, symbols="CuO"))
@@ -187,7 +187,7 @@ def test_conversion_is_for_the_models_it_names(world: World) -> None:
 def test_split_the_model_does_not_cover_is_refused(
     world: World, symbols: str, reason: str, changes: dict[str, Any], *, pbc: bool
 ) -> None:
-    from conftest import crystals
+    from plan_world import crystals
 
     capabilities(world, **changes)
     world.write("val", crystals(3, seed=1, symbols=symbols, pbc=pbc))
@@ -197,7 +197,7 @@ def test_split_the_model_does_not_cover_is_refused(
 
 
 def test_labels_without_forces_offer_no_force_metric(world: World) -> None:
-    from conftest import crystals
+    from plan_world import crystals
 
     world.use_card()
     world.entry["keys"]["forces"] = None
@@ -217,7 +217,7 @@ def test_stress_needs_labels_and_a_model_that_predicts_it(world: World) -> None:
     world.use_card()
     world.suite["tasks"]["s2ef"]["metrics"] = ["stress_mae"]
     assert cell(world.plan(), "stress_mae").reason == "the labels hold no stress"
-    from conftest import crystals
+    from plan_world import crystals
 
     frames = crystals(3, seed=1)
     for atoms in frames:
@@ -251,7 +251,7 @@ def test_adsorption_energies_of_any_reference_are_comparable(world: World) -> No
 
 
 def test_adsorption_energies_with_references_the_model_does_not_cover_are_refused(world: World) -> None:
-    from conftest import crystals
+    from plan_world import crystals
 
     capabilities(world, elements="O, Mg")
     world.write("refs", crystals(2, seed=1, symbols="CO"))
