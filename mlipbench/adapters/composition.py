@@ -29,8 +29,8 @@ class ElementEnergies:
     Attributes:
         numbers: Shape (n_elements,), atomic numbers, ascending.
         energies: Shape (n_elements,), eV an atom.
-        span: Shape (rank, n_elements), orthonormal rows that span the fitted compositions. Only energies of compositions
-            within this span are determined: of water alone, neither H nor O is known, but two waters are.
+        span: Shape (rank, n_elements), orthonormal rows that span the fitted compositions. Only energies of
+            compositions within this span are determined: of water alone, neither H nor O is known, but two waters are.
     """
 
     numbers: IntArray
@@ -92,8 +92,9 @@ def _group_means(counts: FloatArray, rows: FloatArray, energy: FloatArray) -> Fl
     """Return the mean energy of each distinct composition, taken about a common value to keep digits."""
     _, group = np.unique(np.concatenate([rows, counts]), axis=0, return_inverse=True)
     group = group.ravel()[len(rows) :]
-    sums: FloatArray = np.bincount(group, energy - energy.mean(), minlength=len(rows))
-    return sums / np.bincount(group, minlength=len(rows)) + energy.mean()
+    sums = np.bincount(group, energy - energy.mean(), len(rows)).astype(np.float64)
+    means: FloatArray = sums / np.bincount(group, minlength=len(rows)) + energy.mean()
+    return means
 
 
 @dataclass(frozen=True, slots=True)

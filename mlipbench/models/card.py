@@ -206,5 +206,5 @@ class ModelCard(_Closed):
     def in_folder(self, folder: Path) -> Self:
         """Return the same card, its relative paths starting at `folder`."""
         card = self.model_copy()
-        card._folder = folder.resolve()
+        card._folder = folder.resolve()  # noqa: SLF001
         return card

@@ -1,7 +1,7 @@
 """The registry of model cards: shipped ones, and those of installed packages.
 
-A package ships cards by an entry point of the group ``mlipbench.models`` whose value names a folder of YAML files inside
-an importable package, ``package:folder``::
+A package ships cards by an entry point of the group ``mlipbench.models`` whose value names a folder of YAML files
+inside an importable package, ``package:folder``::
 
     [project.entry-points."mlipbench.models"]
     acme = "acme_potentials:cards"

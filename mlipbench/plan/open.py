@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from mlipbench.datasets.columnar import Split
     from mlipbench.datasets.prepare import DataLocation
     from mlipbench.suite.schema import DatasetChoice, Suite
 
@@ -42,9 +43,12 @@ def open_datasets(
     for name, choice in suite.datasets.items():
         entry = read_entry(name, choice, suite.folder)
         try:
-            datasets[name] = _open(entry, choice, location, fitted=fitted)
+            opened = _open(entry, choice, location, missing, fitted=fitted)
         except PrerequisiteError as error:
             missing.append(str(error))
+            continue
+        if opened.evaluated:
+            datasets[name] = opened
     return datasets, tuple(missing)
 
 
@@ -74,14 +78,25 @@ def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _open(entry: DatasetEntry, choice: DatasetChoice, location: DataLocation, *, fitted: bool) -> PlannedDataset:
+def _open(
+    entry: DatasetEntry, choice: DatasetChoice, location: DataLocation, missing: list[str], *, fitted: bool
+) -> PlannedDataset:
+    """Open one dataset; evaluated splits whose files are missing are left out and named in `missing`."""
+    splits: dict[str, Split] = {}
+    for name in choice.splits:
+        try:
+            splits[name] = open_split(entry, name, location)
+        except PrerequisiteError as error:
+            missing.append(str(error))
+    evaluated = tuple(splits)
     fit = choice.fit or entry.fit_split
     shifts = [step.fit or fit for step in choice.energy if step.shift is not None]
     references = [entry.references.split] if entry.references else []
     fits = [fit] if fit and fitted else []
-    names = dict.fromkeys([*choice.splits, *fits, *filter(None, shifts), *references])
-    splits = {name: open_split(entry, name, location) for name in names}
-    return PlannedDataset(entry, MappingProxyType(splits), choice.splits, fit, _references_sha256(entry, location))
+    if evaluated:
+        for name in dict.fromkeys([*fits, *filter(None, shifts), *references]):
+            splits.setdefault(name, open_split(entry, name, location))
+    return PlannedDataset(entry, MappingProxyType(splits), evaluated, fit, _references_sha256(entry, location))
 
 
 def _references_sha256(entry: DatasetEntry, location: DataLocation) -> str | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from mlipbench.metrics.errors import S2EF_METRICS, StructureErrors, numerator_denominator
-from mlipbench.metrics.statistics import indistinguishable_from_best
+from mlipbench.metrics.statistics import MIN_CLUSTERS, indistinguishable_from_best
 from mlipbench.status import Source, Status
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def best(candidates: Sequence[tuple[RunRecord, MetricRecord]], scores: ScoreRead
     """Return the positions of the candidates that cannot be told apart from the best one.
 
     Only complete, measured numbers with scores take part; they must have one comparability key. Fewer than two are not
-    ranked.
+    ranked, and nothing is where there are too few clusters to tell anything apart.
 
     Args:
         candidates: Runs with their number in one column of a table.
@@ -97,6 +97,8 @@ def best(candidates: Sequence[tuple[RunRecord, MetricRecord]], scores: ScoreRead
         numerator, denominator = table.sums(definition)
         values[str(position)] = (numerator[taken], denominator[taken])
         clusters = table.clusters[taken]
+    if np.unique(clusters).size < MIN_CLUSTERS:
+        return frozenset()
     chosen = indistinguishable_from_best(values, clusters, definition.direction, definition.scale)
     return frozenset(int(position) for position in chosen)
 

@@ -67,7 +67,7 @@ def test_whatever_was_fitted_is_covered_and_reproduced(counts, energies):
 def test_refuses_an_empty_split_and_energies_that_are_not_finite():
     with pytest.raises(DatasetError, match="no atoms"):
         fitted([], [])
-    with pytest.raises(DatasetError, match="structure 1: .*finite"):
+    with pytest.raises(DatasetError, match=r"structure 1: .*finite"):
         fitted(["H", "H"], [0.0, np.nan])
 
 

@@ -54,7 +54,7 @@ def test_columns_that_no_frame_has_are_absent():
 def test_an_entry_of_some_frames_only_is_refused():
     frames = labelled()
     del frames[1].info["charge"]
-    with pytest.raises(ValueError, match="charge.* 2 of 3 frames"):
+    with pytest.raises(ValueError, match=r"charge.* 2 of 3 frames"):
         StructureBatch.from_atoms(frames)
 
 

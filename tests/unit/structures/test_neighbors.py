@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 BORDER = 1e-9
 
 
-def one(positions: FloatArray, cell: FloatArray, pbc: BoolArray | bool) -> StructureBatch:
+def one(positions: FloatArray, cell: FloatArray, pbc: object) -> StructureBatch:
     positions = np.asarray(positions, dtype=float).reshape(-1, 3)
     return StructureBatch(
         numbers=np.ones(len(positions)),
