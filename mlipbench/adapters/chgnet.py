@@ -1,8 +1,8 @@
 """CHGNet: a universal potential with charges told by magnetic moments (Deng et al., Nat. Mach. Intell. 5, 1031, 2023).
 
-The weights are CHGNet's own; the graphs are built for a whole batch at once (`chgnet_graph`), the first layers are
-applied before the gather (`chgnet_network`), and the gradient is taken once, without the second-order graph CHGNet keeps
-for training. Predictions equal those of ``CHGNetCalculator`` within rounding.
+The weights are those of the package; the graphs are built for a whole batch at once (`chgnet_graph`), the first layers
+are applied before the gather (`chgnet_network`), and the gradient is taken once, without the second-order graph that
+CHGNet keeps for training. Predictions equal those of ``CHGNetCalculator`` within rounding.
 
 Atoms without a neighbour within 6 Å get the energy of an isolated node and no force, as from the calculator, whose
 warning stays out of the way; CHGNet was not trained on such structures.

@@ -211,7 +211,7 @@ def _check_hello(message: Message) -> Hello:
     if header.get("code") != code_version():
         raise HandshakeRefused(
             f"worker runs mlipbench {header.get('code')}, expected {code_version()}",
-            remedy="give the same command again; the package changed while it ran",
+            remedy="the package changed while it ran; give --again to start another run",
         )
     return Hello(**{name: header[name] for name in Hello.__dataclass_fields__})
 

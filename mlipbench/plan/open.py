@@ -96,11 +96,15 @@ def _open(
     if evaluated:
         for name in dict.fromkeys([*fits, *filter(None, shifts), *references]):
             splits.setdefault(name, open_split(entry, name, location))
-    return PlannedDataset(entry, MappingProxyType(splits), evaluated, fit, _references_sha256(entry, location))
+    return PlannedDataset(entry, MappingProxyType(splits), evaluated, fit, references_sha256(entry, location))
 
 
-def _references_sha256(entry: DatasetEntry, location: DataLocation) -> str | None:
-    """Return the checksum of the file that says which references each structure uses; None where there is none."""
+def references_sha256(entry: DatasetEntry, location: DataLocation) -> str | None:
+    """Return the checksum of the file that says which references each structure uses; None where there is none.
+
+    Raises:
+        PrerequisiteError: The file is missing.
+    """
     if entry.references is None:
         return None
     path = root_of(entry, location) / entry.references.map

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from mlipbench.errors import WorkerError
 from mlipbench.execution.client import WorkerClient
-from mlipbench.execution.failures import as_error
+from mlipbench.execution.failures import WorkerDied, as_error
 from mlipbench.execution.requests import fit_message
 from mlipbench.models.interface import LabelledBatch
 from mlipbench.models.registry import adapter_target
@@ -16,11 +16,28 @@ from mlipbench.protocol import MessageKind
 from mlipbench.store.files import replacing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mlipbench.datasets.columnar import Split
     from mlipbench.execution.client import WorkerSpec
     from mlipbench.models.card import ModelCard
+    from mlipbench.protocol import Message
     from mlipbench.store.rundir import RunDirectory
     from mlipbench.typing import AnyArray
+
+_Result = TypeVar("_Result")
+
+
+def once_more(action: Callable[[], _Result]) -> _Result:
+    """Return what an action returns; one whose worker dies is tried again, as it may have been killed from outside.
+
+    Raises:
+        WorkerDied: The worker died again.
+    """
+    try:
+        return action()
+    except WorkerDied:
+        return action()
 
 
 def fitted_parameters(
@@ -38,8 +55,13 @@ def fitted_parameters(
             return dict(stored)
     labels = split.labels(0, split.n_structures)
     training = LabelledBatch(split.structures(0, split.n_structures), labels.energy, labels.forces)
-    with WorkerClient(spec) as client:
-        reply = client.request(fit_message(adapter_target(card), card.kwargs, training))
+    message = fit_message(adapter_target(card), card.kwargs, training)
+
+    def fit() -> Message:
+        with WorkerClient(spec) as client:
+            return client.request(message)
+
+    reply = once_more(fit)
     if reply.kind == MessageKind.FAILED:
         raise as_error(reply)
     if reply.kind != MessageKind.FITTED:

@@ -107,6 +107,7 @@ def _datasets(plan: Plan) -> list[DatasetIdentity]:
             splits={split: data.content_hash for split, data in dataset.splits.items()},
             entry=dataset.entry.model_dump(mode="json"),
             note=dataset.entry.membership or None,
+            references_sha256=dataset.references_sha256,
         )
         for name, dataset in plan.datasets.items()
     ]

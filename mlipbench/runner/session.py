@@ -11,9 +11,10 @@ from mlipbench.environments import find_environment
 from mlipbench.errors import ConfigError, DatasetError, PrerequisiteError, WorkerError
 from mlipbench.execution.client import WorkerClient, WorkerSpec
 from mlipbench.execution.evaluate import Predictor
+from mlipbench.execution.failures import HandshakeRefused
 from mlipbench.execution.requests import LoadModel
 from mlipbench.models.registry import adapter_target
-from mlipbench.runner.fitting import fitted_parameters
+from mlipbench.runner.fitting import fitted_parameters, once_more
 from mlipbench.runner.record import first_manifest
 from mlipbench.runner.splits import SplitJob, predict_split
 from mlipbench.runner.timings import merge_timings
@@ -102,6 +103,8 @@ class RunSession:
         try:
             factory = self._client_factory(directory, dataset)
         except MODEL_ERRORS as error:
+            if _is_not_the_models(error):
+                raise
             return self._all_failed(directory, manifest, open_splits, error)
         with Predictor(factory) as predictor:
             for split in open_splits:
@@ -110,8 +113,8 @@ class RunSession:
                 try:
                     record = predict_split(predictor, job, self.display)
                 except MODEL_ERRORS as error:
-                    if isinstance(error, PrerequisiteError) and error.file is not None:
-                        raise  # the disk is full, not the model's fault
+                    if _is_not_the_models(error):
+                        raise
                     return self._all_failed(directory, manifest, open_splits, error)
                 manifest = self._with_record(manifest, record)
                 directory.write_manifest(manifest)
@@ -142,7 +145,7 @@ class RunSession:
             threads=self.run.threads,
         )
 
-        def start() -> WorkerClient:
+        def load() -> WorkerClient:
             client = WorkerClient(spec)
             hello = client.start()
             try:
@@ -157,7 +160,7 @@ class RunSession:
             )
             return client
 
-        return start
+        return lambda: once_more(load)
 
     def _all_failed(
         self, directory: RunDirectory, manifest: Manifest, splits: list[PlannedSplit], error: Exception
@@ -203,6 +206,11 @@ class RunSession:
 def _record(manifest: Manifest, split: PlannedSplit) -> SplitRecord:
     key = (split.task, split.dataset, split.split)
     return next(record for record in manifest.splits if (record.task, record.dataset, record.split) == key)
+
+
+def _is_not_the_models(error: Exception) -> bool:
+    """Return whether an error says nothing of the model: the disk is full, or the package changed underneath."""
+    return isinstance(error, HandshakeRefused) or (isinstance(error, PrerequisiteError) and error.file is not None)
 
 
 def _overall(statuses: list[Status]) -> Status:

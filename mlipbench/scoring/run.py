@@ -15,6 +15,7 @@ from mlipbench.errors import ConfigError, ResultsError
 from mlipbench.metrics.errors import S2EF_METRICS, evaluate
 from mlipbench.metrics.resampling import Bootstrap
 from mlipbench.plan.applicability import ADSORPTION_METRICS, ENERGY_METRICS
+from mlipbench.plan.open import references_sha256
 from mlipbench.scoring.adsorption import AdsorptionReferences
 from mlipbench.scoring.conversion import fit_shift
 from mlipbench.scoring.corrections import label_correction
@@ -97,6 +98,8 @@ def score_manifest(directory: RunDirectory, manifest: Manifest, location: DataLo
     records: list[MetricRecord] = []
     for identity in manifest.datasets:
         entry = validate(DatasetEntry, identity.entry, directory.path / MANIFEST)
+        if identity.references_sha256 != references_sha256(entry, location):
+            raise _other_data(f"{entry.name}'s references")
         dataset = _Dataset(
             directory=directory,
             entry=entry,
@@ -120,11 +123,14 @@ def _route(directory: RunDirectory, manifest: Manifest, dataset: str) -> RouteRe
 def _same_split(entry: DatasetEntry, name: str, content_hash: str, location: DataLocation) -> Split:
     split = open_split(entry, name, location)
     if split.content_hash != content_hash:
-        raise ResultsError(
-            f"the data of {entry.name}/{name} are not those this run was made with",
-            remedy="point --data-root at the original files",
-        )
+        raise _other_data(f"{entry.name}/{name}")
     return split
+
+
+def _other_data(what: str) -> ResultsError:
+    return ResultsError(
+        f"the data of {what} are not those this run was made with", remedy="point --data-root at the original files"
+    )
 
 
 def _score_dataset(dataset: _Dataset, manifest: Manifest) -> Iterator[MetricRecord]:

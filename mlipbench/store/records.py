@@ -42,6 +42,7 @@ class DatasetIdentity(_Record):
         splits: Content hash of every split that was read, by name.
         entry: The entry as read, overrides applied.
         note: What a reader of a table must know of it.
+        references_sha256: Checksum of the file that says which references an adsorption energy uses, if there is one.
     """
 
     name: str
@@ -51,6 +52,7 @@ class DatasetIdentity(_Record):
     splits: dict[str, str]
     entry: dict[str, Any]
     note: str | None = None
+    references_sha256: str | None = None
 
 
 class VariantRecord(_Record):

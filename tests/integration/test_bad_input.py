@@ -206,4 +206,3 @@ def test_predictions_that_do_not_fit_the_data_are_refused(workspace):
     workspace.write_frames("test", make_frames(60, seed=4))
     line = one_error(workspace.cli("score", run), 2)
     assert "the data of toy/test are not those this run was made with" in line
-

@@ -64,7 +64,7 @@ def test_every_liar_fails_alone_and_leaves_the_others_bit_identical(workspace):
 
     told = done.stderr.splitlines()
     assert "Traceback" not in done.stdout + done.stderr
-    assert [line.split(": ")[1] for line in told] == [name for name in [*LIARS, *WHOLLY] if name in liars]
+    assert [line.split(": ")[1] for line in told] == [*LIARS, *WHOLLY]
     assert all(line.startswith(f"mlipbench: {line.split(': ')[1]}: toy/test: ") for line in told)
 
     expected = predictions(runs["good"])
@@ -100,12 +100,12 @@ def metrics(run):
 
 
 def predicted_reasons(run):
-    if not (run / "predictions").exists():
+    if not (run / "predictions/s2ef/toy/test.parquet").exists():  # the model could not be loaded
         return []
     return [reason for reason in predictions(run)["reason"] if reason]
 
 
-def test_a_hanging_model_is_ended_and_the_next_one_runs(workspace, monkeypatch):
+def test_a_hanging_model_is_ended_and_the_next_one_runs(workspace):
     """The limit on the time of a request is not on the command line, so this goes through the API of the runner."""
     hanger = workspace.card("hanger", "HangAdapter", kwargs={"element": ELEMENT})
     deaf = workspace.card("deaf", "HangAdapter", kwargs={"element": ELEMENT, "deaf": True})
@@ -147,7 +147,6 @@ def test_a_model_that_fails_everywhere_ends_with_three_and_no_number(workspace):
     content = json.loads(done.stdout)
     assert content["exit_code"] == 3
     assert [run["status"] for run in content["runs"]] == ["failed"]
-    assert {metric["status"] for metric in content["runs"][0]["metrics"]} == {"failed", "not_applicable"} & {
-        metric["status"] for metric in content["runs"][0]["metrics"]
-    }
-    assert all(metric["value"] is None for metric in content["runs"][0]["metrics"])
+    states = {metric["metric"]: (metric["status"], metric["value"]) for metric in content["runs"][0]["metrics"]}
+    assert states["forces_mae"] == ("failed", None)
+    assert states["energy_mae"] == ("not_applicable", None)  # of another level of theory, whatever the model does

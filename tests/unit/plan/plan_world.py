@@ -12,11 +12,17 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from mlipbench.datasets.prepare import DataLocation
+from mlipbench.datasets.readers import read
+from mlipbench.datasets.records import Reading
+from mlipbench.datasets.writer import ColumnarWriter
 from mlipbench.plan import Plan, Selection, build_plan
 from mlipbench.suite import load_suite
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from mlipbench.datasets.children import Job
 
 ENTRY: dict[str, Any] = {
     "name": "toy",
@@ -103,3 +109,9 @@ def crystals(count: int, *, seed: int, symbols: str = "MgO", pbc: bool = True, f
     return frames
 
 
+def convert_here(jobs: Sequence[Job], *_: Any) -> None:
+    """Convert files without a child process."""
+    for job in jobs:
+        with ColumnarWriter(job.output) as writer:
+            for chunk in read(job.file, Reading.from_json(job.reading), job.label):
+                writer.append(chunk.structures, chunk.labels, chunk.clusters)

@@ -117,7 +117,9 @@ def test_correction_without_pymatgen_is_missing_before_anything_runs(
     import importlib.util
 
     real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: name != "pymatgen" and real(name, *rest) or None)
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: (name != "pymatgen" and real(name, *rest)) or None
+    )
     world.use_card()
     world.suite["datasets"]["toy"]["energy"] = [{"correction": "mp2020"}]
     (line,) = world.plan().runs[0].missing
@@ -149,7 +151,10 @@ def test_fitted_model_has_the_labels_reference(world: World) -> None:
 
 def test_fitted_model_on_corrected_labels_is_refused(world: World) -> None:
     world.suite["datasets"]["toy"]["energy"] = [{"correction": "mp2020"}]
-    assert cell(world.plan(), ENERGY).reason == "the model is fitted to the labels as they are, and the suite corrects them"
+    assert (
+        cell(world.plan(), ENERGY).reason
+        == "the model is fitted to the labels as they are, and the suite corrects them"
+    )
 
 
 def test_fitted_model_on_its_own_split_says_so(world: World) -> None:

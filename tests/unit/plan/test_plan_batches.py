@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -28,7 +30,7 @@ def test_cuts_are_a_partition_within_the_limit_in_as_few_batches_as_can_be(cost:
     bounds = cut_batches(np.array(cost, dtype=np.int64), limit).tolist()
     assert bounds[0] == 0
     assert bounds[-1] == len(cost)
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in pairwise(bounds):
         assert stop > start
         assert sum(cost[start:stop]) <= limit or stop == start + 1
     assert len(bounds) == len(greedy(cost, limit))

@@ -195,11 +195,19 @@ def test_unknown_dataset_lists_close_names(world: World) -> None:
         world.plan()
 
 
-def test_card_without_a_batch_budget_is_refused(world: World) -> None:
+def test_fitted_card_without_a_batch_budget_is_refused(world: World) -> None:
     world.use_card()
     del world.card["batch"]
+    world.card["fitted"] = True
     with pytest.raises(ConfigError, match="declares no batch budget; give"):
         world.plan()
+
+
+def test_card_without_a_batch_budget_waits_for_its_measurement(world: World) -> None:
+    world.use_card()
+    del world.card["batch"]
+    (line,) = world.plan().runs[0].missing
+    assert "declares no batch budget" in line
 
 
 def test_card_by_path_needs_trust(world: World) -> None:

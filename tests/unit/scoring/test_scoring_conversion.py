@@ -94,10 +94,12 @@ def test_fit_to_nothing_is_refused(split: Make) -> None:
         fit_shift(split([[1]]), np.zeros(1), np.zeros(1), np.zeros(1, dtype=bool))
 
 
-@given(st.integers(0, 2**32 - 1), st.booleans())
+@given(seed=st.integers(0, 2**32 - 1), pieces=st.booleans())
 @settings(max_examples=25, deadline=None)
 def test_fit_is_that_of_numpy_s_solver_whatever_the_order(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, *, pieces: bool
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    pieces: bool,
 ) -> None:
     rng = np.random.default_rng(seed)
     counts = rng.integers(0, 4, (12, 4))
