@@ -74,6 +74,10 @@ class PrerequisiteError(MlipbenchError):
     exit_code = ExitCode.MISSING
 
 
+class StorageError(PrerequisiteError):
+    """The disk is full; nothing a model could be blamed for."""
+
+
 class NothingSelectedError(MlipbenchError):
     """Nothing was selected or nothing could be measured."""
 
@@ -102,8 +106,8 @@ def from_os_error(error: OSError, path: str | Path) -> MlipbenchError:
         error: The error of the operating system.
         path: What was being written.
     """
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return PrerequisiteError(
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return StorageError(
             "no space left on the device", file=path, remedy="free some space and give the same command again"
         )
     return MlipbenchError(error.strerror or str(error), file=path)

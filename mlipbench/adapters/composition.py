@@ -74,7 +74,9 @@ class ElementEnergies:
             reasons[int(s)] = f"the fit split holds no {format_elements(unknown)}"
         distance = np.linalg.norm(counts - counts @ self.span.T @ self.span, axis=1)
         for s in np.flatnonzero(distance > _OUTSIDE * np.linalg.norm(counts, axis=1)):
-            reasons.setdefault(int(s), "the compositions of the fit split do not determine the energy of this one")
+            reasons.setdefault(
+                int(s), "the compositions of the fit split do not determine the energy of these structures"
+            )
         return reasons
 
 

@@ -41,7 +41,9 @@ def _describe(plan: "Plan") -> str:
         parts.extend(["", *_describe_run(run)])
     batches = sum(split.n_batches for run in plan.runs for split in run.splits)
     structures = sum(split.n_structures for run in plan.runs for split in run.splits if not split.reason)
-    parts.extend(["", f"{len(plan.runs)} runs, {structures} structures, {batches} batches"])
+    parts.extend(
+        ["", f"{_count(len(plan.runs), 'run')}, {_count(structures, 'structure')}, {_count(batches, 'batch')}"]
+    )
     return "\n".join(parts)
 
 
@@ -94,3 +96,8 @@ def _line(head: str, text: str) -> str:
 
     indent = head[: len(head) - len(head.lstrip())]
     return f"{indent}{clean(head)}: {clean(text)}"
+
+
+def _count(number: int, what: str) -> str:
+    plural = "es" if what.endswith("ch") else "s"
+    return f"{number} {what}{'' if number == 1 else plural}"

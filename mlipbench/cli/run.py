@@ -23,6 +23,9 @@ def run(  # noqa: PLR0913 - options
     data_root: options.DataRootOption = None,
     results: options.ResultsOption = options.DEFAULT_RESULTS,
     again: Annotated[bool, typer.Option("--again", help="Start anew where a finished run exists.")] = False,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", min=1, help="Time a model has for one batch.")
+    ] = 600.0,
     trust: options.TrustOption = False,
     display: options.DisplayOption = None,
     json: options.JsonOption = False,
@@ -36,7 +39,7 @@ def run(  # noqa: PLR0913 - options
     from mlipbench.report.write import write
     from mlipbench.runner import BudgetSearch, RunSettings, run_plan
 
-    settings = RunSettings(results=results, again=again, arguments=tuple(context.obj or ()))
+    settings = RunSettings(results, again, tuple(context.obj or ()), request_timeout=timeout)
     with open_display(display) as shown:
         measure = BudgetSearch(options.data_location(data_root).cache, shown)
         plan = options.Request(suite, models, limit, device, data_root, trust).plan(measure)

@@ -198,7 +198,7 @@ def fraction_limits(sums: FloatArray, level: float) -> tuple[float, float]:
 
     All or nothing gives no spread to estimate it from, and counts one observation a cluster.
     """
-    from scipy import stats
+    from scipy.special import betaincinv, ndtri, stdtrit
 
     total, weight = (float(column) for column in sums.sum(axis=0))
     share, n = total / weight, len(sums)
@@ -209,11 +209,11 @@ def fraction_limits(sums: FloatArray, level: float) -> tuple[float, float]:
         variance = n / (n - 1) * float(residuals @ residuals) / weight**2
         # Clusters without the rarer outcome say little about the spread: they are no degrees of freedom.
         rare = min(np.count_nonzero(sums[:, 0] > 0), np.count_nonzero(sums[:, 0] < sums[:, 1]))
-        shrink = (stats.norm.ppf(tail) / stats.t.ppf(tail, max(rare - 1, 1))) ** 2
+        shrink = float(ndtri(tail) / stdtrit(max(rare - 1, 1), tail)) ** 2
         effective = shrink * share * (1.0 - share) / variance if variance > 0 else math.inf
         # Between one observation a cluster (weighted, after Kish) and one a structure.
         effective = min(max(effective, weight**2 / float(np.square(sums[:, 1]).sum())), weight)
     hits = share * effective
-    low = float(stats.beta.ppf(tail, hits, effective - hits + 1.0)) if share > 0.0 else 0.0
-    high = float(stats.beta.ppf(1.0 - tail, hits + 1.0, effective - hits)) if share < 1.0 else 1.0
+    low = float(betaincinv(hits, effective - hits + 1.0, tail)) if share > 0.0 else 0.0
+    high = float(betaincinv(hits + 1.0, effective - hits, 1.0 - tail)) if share < 1.0 else 1.0
     return low, high

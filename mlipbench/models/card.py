@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -19,6 +20,7 @@ from pydantic import (
 
 from mlipbench.budget import BatchBudget
 from mlipbench.elements import parse_elements
+from mlipbench.errors import ConfigError, PrerequisiteError
 from mlipbench.models.interface import Capabilities, EnergyReference, ForceKind, Need, NeighborSource, Property
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -202,6 +204,29 @@ class ModelCard(_Closed):
         if checkpoint is None or checkpoint.path is None:
             return None if checkpoint is None else checkpoint.name
         return str((self._folder or Path()) / checkpoint.path)
+
+    def checkpoint_sha256(self, dataset: str | None = None) -> str | None:
+        """Return the checksum of the weights for a dataset: the file's own, else the declared one, else None.
+
+        Raises:
+            ConfigError: The file is not the one the card declares.
+            PrerequisiteError: The file is missing.
+        """
+        checkpoint = self.checkpoint_for(dataset)
+        if checkpoint is None or checkpoint.path is None:
+            return None if checkpoint is None else checkpoint.sha256
+        path = (self._folder or Path()) / checkpoint.path
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise PrerequisiteError(f"the checkpoint cannot be read ({error.strerror})", file=path) from None
+        if checkpoint.sha256 not in {None, found}:
+            raise ConfigError(
+                f"the checkpoint has sha256 {found}, the card declares {checkpoint.sha256}", file=path,
+                remedy="get the declared file, or correct the card",
+            )  # fmt: skip
+        return found
 
     def in_folder(self, folder: Path) -> Self:
         """Return the same card, its relative paths starting at `folder`."""

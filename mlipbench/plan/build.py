@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,7 +27,7 @@ from mlipbench.plan.applicability import (
 )
 from mlipbench.plan.batches import batch_cost, cut_batches, occupied_density
 from mlipbench.plan.budgets import BudgetQuestion, known_budget
-from mlipbench.plan.cells import check_metrics, plan_cells
+from mlipbench.plan.cells import METRIC_VERSION, check_metrics, plan_cells
 from mlipbench.plan.open import open_datasets
 from mlipbench.plan.plan import Plan, PlannedSplit, RunPlan, Variant
 from mlipbench.status import Role, Status
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 PLAN_VERSION: Final = 1
 TASK: Final = "s2ef"
+_CUDA_NODES: Final = ("/dev/nvidiactl", "/dev/dxg")
 _CHUNK: Final = 10_000
 
 
@@ -80,7 +82,7 @@ def build_plan(suite: Suite, selection: Selection, location: DataLocation) -> Pl
             raise ConfigError(f"a {what} of {value} makes no sense", remedy="give a number above 0")
     check_metrics(suite)
     choices = _choices(suite, selection)
-    cards = [load_card(choice.name, trust=selection.trust) for choice in choices]
+    cards = [load_card(_card_place(suite, choice.name), trust=selection.trust) for choice in choices]
     _check_conversions(suite, cards)
     datasets, missing = open_datasets(suite, location, fitted=any(card.fitted for card in cards))
     context = _Context(suite, selection, MappingProxyType(datasets), location, selection.threads or _threads())
@@ -98,17 +100,32 @@ def _choices(suite: Suite, selection: Selection) -> list[ModelChoice]:
         return list(suite.models)
     chosen: list[ModelChoice] = []
     for name in dict.fromkeys(selection.models):
-        named = [choice for choice in suite.models if choice.name == name]
+        named = [choice for choice in suite.models if name in {choice.name, Path(choice.name).stem}]
         chosen += named or [ModelChoice(name=name)]
     if not chosen:
         raise NothingSelectedError("no model is selected", remedy="name at least one with --models")
     return chosen
 
 
+def _card_place(suite: Suite, name: str) -> str:
+    """Return a card's name, or its path; a path in the suite starts at the suite's folder."""
+    if name.endswith((".yaml", ".yml")) and any(choice.name == name for choice in suite.models):
+        return str(suite.folder / name)
+    return name
+
+
 def _check_conversions(suite: Suite, cards: list[ModelCard]) -> None:
     """Refuse a conversion for a model that does not exist: it would silently convert nothing."""
-    known = {*card_names(), *(card.name for card in cards), *(choice.name for choice in suite.models)}
+    known = {*card_names(), *(card.name for card in cards), *(Path(choice.name).stem for choice in suite.models)}
     for name, dataset in suite.datasets.items():
+        for card in cards:
+            if (
+                sum(step.shift is not None and card.name in (step.models or (card.name,)) for step in dataset.energy)
+                > 1
+            ):
+                raise ConfigError(
+                    f"two energy shifts are declared for model {card.name!r}", where=f"datasets.{name}.energy"
+                )
         for step in dataset.energy:
             for model in step.models or ():
                 if model not in known:
@@ -148,7 +165,7 @@ def _measured(context: _Context, question: BudgetQuestion) -> BatchBudget | None
         raise ConfigError(
             f"model {card.name!r} declares no batch budget", remedy="give `batch: {atoms: N}` in the card or the suite"
         )
-    if _missing(card, {}):
+    if _missing(card, question.device, {}):
         return None
     known = known_budget(context.location.cache, question)
     if known is not None or context.selection.measure is None:
@@ -195,7 +212,7 @@ def _run(context: _Context, card: ModelCard, variant: Variant, seed: int) -> Run
         splits=tuple(splits),
         routes=MappingProxyType(routes),
         cells=tuple(cells),
-        missing=_missing(card, routes) or _without_budget(card, variant, splits),
+        missing=_missing(card, variant.device, routes) or _without_budget(card, variant, splits),
         sha256=_identity(context, card, variant, seed, splits),
     )
 
@@ -206,12 +223,14 @@ def _without_budget(card: ModelCard, variant: Variant, splits: list[PlannedSplit
     return (f"model {card.name!r} declares no batch budget; `mlipbench run` measures it once",)
 
 
-def _missing(card: ModelCard, routes: Mapping[str, EnergyRoute]) -> tuple[str, ...]:
+def _missing(card: ModelCard, device: str, routes: Mapping[str, EnergyRoute]) -> tuple[str, ...]:
     lines = []
     try:
         find_environment(card.environment)
     except PrerequisiteError as error:
         lines.append(str(error))
+    if device.startswith("cuda") and not any(Path(node).exists() for node in _CUDA_NODES):
+        lines.append(f"no CUDA device is here for {device!r}; give another --device")
     if any(route.corrections for route in routes.values()) and importlib.util.find_spec("pymatgen") is None:
         lines.append('the energy correction needs pymatgen; run: pip install "mlipbench[corrections]"')
     return tuple(lines)
@@ -297,6 +316,8 @@ def _identity(context: _Context, card: ModelCard, variant: Variant, seed: int, s
     return _sha256(
         {
             "plan_version": PLAN_VERSION,
+            "metric_version": METRIC_VERSION,
+            "checkpoints": {name: card.checkpoint_sha256(name) for name in context.datasets},
             "suite": [suite.suite, suite.version, suite.tasks.model_dump(mode="json")],
             "energy": {name: choice.model_dump(mode="json")["energy"] for name, choice in suite.datasets.items()},
             "card": card.model_dump(mode="json"),

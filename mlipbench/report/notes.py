@@ -115,7 +115,7 @@ def _split_sentences(group: Group, manifests: Sequence[Manifest]) -> list[str]:
 def _machine(manifest: Manifest) -> str:
     """Return the plain facts of the hardware record, and what the run used of it."""
     facts = [f"{name} {value}" for name, value in manifest.hardware.items() if isinstance(value, str | int) and value]
-    used = f"device {manifest.variant.device}, {manifest.threads} threads"
+    used = f"device {manifest.variant.device}, {manifest.threads} {'thread' if manifest.threads == 1 else 'threads'}"
     return ", ".join([*facts, used])
 
 

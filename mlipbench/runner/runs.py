@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mlipbench.errors import ExitCode
+from mlipbench.errors import ConfigError, DatasetError, ExitCode
 from mlipbench.runner.session import RunSession
 from mlipbench.status import Status
 from mlipbench.store.rundir import RunDirectory, find_run
@@ -78,7 +78,12 @@ def run_plan(plan: Plan, settings: RunSettings, display: Display) -> RunOutcome:
             continue
         if not run.splits:
             continue
-        directory, manifest = _carry_out(plan, run, settings, display)
+        try:
+            directory, manifest = _carry_out(plan, run, settings, display)
+        except (ConfigError, DatasetError) as error:  # its numbers cannot be formed; the predictions are kept
+            outcome.problems.append(f"{run.model}: {error}")
+            failed = True
+            continue
         outcome.runs.append(directory.path)
         outcome.problems += _problems(run, manifest)
         failed = failed or manifest.status in {Status.PARTIAL, Status.FAILED}

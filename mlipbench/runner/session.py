@@ -8,10 +8,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from mlipbench.environments import find_environment
-from mlipbench.errors import ConfigError, DatasetError, PrerequisiteError, WorkerError
 from mlipbench.execution.client import WorkerClient, WorkerSpec
 from mlipbench.execution.evaluate import Predictor
-from mlipbench.execution.failures import HandshakeRefused
 from mlipbench.execution.requests import LoadModel
 from mlipbench.models.registry import adapter_target
 from mlipbench.runner.fitting import fitted_parameters, once_more
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
     from mlipbench.progress import Display
     from mlipbench.runner.runs import RunSettings
     from mlipbench.store.records import Manifest, SplitRecord
-
-MODEL_ERRORS = (ConfigError, DatasetError, WorkerError, PrerequisiteError)
 
 
 @dataclass(slots=True)
@@ -98,30 +94,16 @@ class RunSession:
     def _predict_dataset(self, directory: RunDirectory, manifest: Manifest, dataset: str) -> Manifest:
         wanted = [split for split in self.run.splits if split.dataset == dataset and split.status is Status.OK]
         open_splits = [split for split in wanted if _record(manifest, split).status is Status.RUNNING]
-        if not open_splits:
-            return manifest
-        try:
-            factory = self._client_factory(directory, dataset)
-        except MODEL_ERRORS as error:
-            if _is_not_the_models(error):
-                raise
-            return self._all_failed(directory, manifest, open_splits, error)
-        with Predictor(factory) as predictor:
+        with Predictor(self._client_factory(directory, dataset)) as predictor:
             for split in open_splits:
                 data = self.plan.datasets[dataset].splits[split.split]
                 job = SplitJob(directory, split, data, f"{self._title()}: {dataset}/{split.split}")
-                try:
-                    record = predict_split(predictor, job, self.display)
-                except MODEL_ERRORS as error:
-                    if _is_not_the_models(error):
-                        raise
-                    return self._all_failed(directory, manifest, open_splits, error)
-                manifest = self._with_record(manifest, record)
+                manifest = self._with_record(manifest, predict_split(predictor, job, self.display))
                 directory.write_manifest(manifest)
         return manifest
 
     def _client_factory(self, directory: RunDirectory, dataset: str) -> Callable[[], WorkerClient]:
-        """Return what starts a worker with the model loaded, fitted first where it has to be."""
+        """Return what starts a worker with the model loaded, fitted before the first start where it has to be."""
         environment = find_environment(self.run.card.environment)
         spec = WorkerSpec(
             python=environment.python,
@@ -130,22 +112,9 @@ class RunSession:
             memory_limit=self.settings.memory_limit,
             request_timeout=self.settings.request_timeout,
         )
-        parameters = {}
-        if dataset in self.run.fits:
-            split = self.plan.datasets[dataset].splits[self.run.fits[dataset]]
-            parameters = fitted_parameters(directory, self.run.card, dataset, split, spec)
-        model = LoadModel(
-            adapter=adapter_target(self.run.card),
-            device=self.run.variant.device,
-            dtype=self.run.variant.precision,
-            checkpoint=self.run.card.checkpoint_location(dataset),
-            kwargs={**self.run.card.kwargs, **self.run.variant.settings},
-            parameters=parameters,
-            seed=self.run.seed,
-            threads=self.run.threads,
-        )
 
         def load() -> WorkerClient:
+            model = self._model(directory, dataset, spec)
             client = WorkerClient(spec)
             hello = client.start()
             try:
@@ -162,18 +131,22 @@ class RunSession:
 
         return lambda: once_more(load)
 
-    def _all_failed(
-        self, directory: RunDirectory, manifest: Manifest, splits: list[PlannedSplit], error: Exception
-    ) -> Manifest:
-        """Record that the model could not be had for a dataset."""
-        self.display.note(f"{self._title()}: {error}")
-        for split in splits:
-            record = _record(manifest, split)
-            if record.status is Status.RUNNING:
-                failed = {"status": Status.FAILED, "reason": str(error), "n_failed": record.n_expected}
-                manifest = self._with_record(manifest, record.model_copy(update=failed))
-        directory.write_manifest(manifest)
-        return manifest
+    def _model(self, directory: RunDirectory, dataset: str, spec: WorkerSpec) -> LoadModel:
+        """Return what a worker is to load."""
+        parameters = {}
+        if dataset in self.run.fits:
+            split = self.plan.datasets[dataset].splits[self.run.fits[dataset]]
+            parameters = fitted_parameters(directory, self.run.card, dataset, split, spec)
+        return LoadModel(
+            adapter=adapter_target(self.run.card),
+            device=self.run.variant.device,
+            dtype=self.run.variant.precision,
+            checkpoint=self.run.card.checkpoint_location(dataset),
+            kwargs={**self.run.card.kwargs, **self.run.variant.settings},
+            parameters=parameters,
+            seed=self.run.seed,
+            threads=self.run.threads,
+        )
 
     def _with_record(self, manifest: Manifest, record: SplitRecord) -> Manifest:
         key = (record.task, record.dataset, record.split)
@@ -206,11 +179,6 @@ class RunSession:
 def _record(manifest: Manifest, split: PlannedSplit) -> SplitRecord:
     key = (split.task, split.dataset, split.split)
     return next(record for record in manifest.splits if (record.task, record.dataset, record.split) == key)
-
-
-def _is_not_the_models(error: Exception) -> bool:
-    """Return whether an error says nothing of the model: the disk is full, or the package changed underneath."""
-    return isinstance(error, HandshakeRefused) or (isinstance(error, PrerequisiteError) and error.file is not None)
 
 
 def _overall(statuses: list[Status]) -> Status:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from mlipbench.errors import ConfigError, DatasetError, PrerequisiteError, StorageError, WorkerError
 from mlipbench.execution.evaluate import Verdict
+from mlipbench.execution.failures import HandshakeRefused
 from mlipbench.execution.outcome import NOT_ATTEMPTED, TaskEnded, empty_outcome
 from mlipbench.runner.timings import write_timings
 from mlipbench.status import Status
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from mlipbench.store.rundir import RunDirectory
     from mlipbench.structures import StructureBatch
 
+MODEL_ERRORS: Final = (ConfigError, DatasetError, PrerequisiteError, WorkerError)
 CHECKED_STRUCTURES: Final = 4
 _LOOK_THROUGH: Final = 2000
 
@@ -60,12 +63,14 @@ def predict_split(predictor: Predictor, job: SplitJob, display: Display) -> Spli
         display: Shows progress.
 
     Raises:
-        MlipbenchError: The worker cannot be started, the model cannot be loaded, or results cannot be written.
+        MlipbenchError: Results cannot be written.
     """
     planned = job.planned
     path = job.directory.predictions(planned.task, planned.dataset, planned.split)
     ended: str | None = None
-    if not path.exists():
+    if path.exists():
+        path.with_suffix(".ledger").unlink(missing_ok=True)  # a kill came between the two
+    else:
         store = SplitStore(path, job.data.counts[: planned.n_structures], planned.bounds)
         try:
             ended = _fill(predictor, job, store, display)
@@ -83,9 +88,13 @@ def _fill(predictor: Predictor, job: SplitJob, store: SplitStore, display: Displ
     display.begin(job.title, int(sizes[open_batches].sum()))
     reason: str | None = None
     if open_batches:
-        reason = _inconsistency(predictor, job)
-        if reason is None:
-            reason = _predict(predictor, job, store, open_batches, display)
+        try:
+            reason = _inconsistency(predictor, job) or _predict(predictor, job, store, open_batches, display)
+        except (StorageError, HandshakeRefused):  # the disk is full, or the package changed underneath
+            raise
+        except MODEL_ERRORS as error:  # the model cannot be had
+            reason = str(error)
+            display.note(f"{job.title}: {reason}")
     for number in open_batches:
         if number not in store.committed:
             outcome = empty_outcome(job.batch(number), job.planned.properties, f"{NOT_ATTEMPTED}: {reason}")

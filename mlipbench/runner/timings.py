@@ -53,8 +53,14 @@ def merge_timings(directory: RunDirectory) -> None:
     parts = sorted(folder.glob("*.parquet"))
     if not parts:
         return
-    done = [directory.timings] if directory.timings.exists() else []
-    table = pa.concat_tables([pq.read_table(part) for part in [*done, *parts]])
+    tables = [pq.read_table(part) for part in parts]
+    if directory.timings.exists():
+        old = pq.read_table(directory.timings)
+        new = {(row["dataset"], row["split"]) for table in tables for row in table.slice(0, 1).to_pylist()}
+        keys = zip(old["dataset"].to_pylist(), old["split"].to_pylist(), strict=True)
+        # a kill may have come between joining the parts and removing them
+        tables.insert(0, old.filter(pa.array([key not in new for key in keys], pa.bool_())))
+    table = pa.concat_tables(tables)
     with replacing(directory.timings) as temporary:
         pq.write_table(table, temporary)
     for part in parts:

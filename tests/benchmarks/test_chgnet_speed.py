@@ -26,7 +26,12 @@ from mlipbench.runner.splits import SplitJob, predict_split
 from mlipbench.store.records import Role
 from mlipbench.store.rundir import RunDirectory
 
-pytestmark = [pytest.mark.benchmark, pytest.mark.chgnet]
+pytestmark = [
+    pytest.mark.benchmark,
+    pytest.mark.chgnet,
+    pytest.mark.filterwarnings("ignore::UserWarning"),  # what the package says of itself
+    pytest.mark.timeout(1800),
+]
 
 PROPERTIES = frozenset({Property.ENERGY, Property.FORCES, Property.STRESS})
 

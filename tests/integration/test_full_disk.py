@@ -32,23 +32,29 @@ cp -r {results} kept
 """
 
 
-@pytest.mark.parametrize("size", [24, 120, 300])
-def test_a_full_disk_is_told_in_one_line_and_the_same_command_finishes(tmp_path, size):
-    unshare = namespace()
-    if unshare is None:
-        pytest.skip("needs unshare with mount namespaces, to mount a small tmpfs")
-    workspace = Workspace(tmp_path)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A workspace, a command, and what it leaves where there is space."""
+    workspace = Workspace(tmp_path_factory.mktemp("disk"))
     workspace.write_frames("train", make_frames(40, seed=1))
     workspace.write_frames("test", make_frames(1000, seed=2))
     workspace.entry()
     suite = workspace.suite([workspace.card("spring", "SpringAdapter"), "composition"])
     command = ["run", suite, "--trust", "--display", "none"]
-    workspace.ok(*command, "--results", "whole")
-    whole = workspace.root / "whole"
-    used = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file()) // 1024
+    workspace.ok(*command)
+    return workspace, command, {name: fingerprints(run) for name, run in workspace.runs().items()}
+
+
+@pytest.mark.parametrize("size", [24, 120, *(pytest.param(size, marks=pytest.mark.slow) for size in (8, 60, 200, 300))])
+def test_a_full_disk_is_told_in_one_line_and_the_same_command_finishes(whole, tmp_path, size):
+    workspace, command, expected = whole
+    unshare = namespace()
+    if unshare is None:
+        pytest.skip("needs unshare with mount namespaces, to mount a small tmpfs")
+    used = sum(path.stat().st_size for path in workspace.results.rglob("*") if path.is_file()) // 1024
     assert used > size  # or there would be nothing to see
 
-    results = workspace.root / "small"
+    results = tmp_path / "small"
     results.mkdir()
     shown = shlex.join(workspace.command(*command, "--results", results))
     script = SCRIPT.format(size=size, results=shlex.quote(str(results)), command=shown)
@@ -66,5 +72,4 @@ def test_a_full_disk_is_told_in_one_line_and_the_same_command_finishes(tmp_path,
 
     assert (tmp_path / "code2").read_text() == "0\n", (tmp_path / "err2").read_text()
     assert (tmp_path / "err2").read_text() == ""
-    expected = {name: fingerprints(run) for name, run in workspace.runs(results=whole).items()}
     assert {name: fingerprints(run) for name, run in workspace.runs(results=tmp_path / "kept").items()} == expected

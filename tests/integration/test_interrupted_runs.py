@@ -18,7 +18,7 @@ from integration_helpers import Workspace, fingerprints, ledger_batches, make_fr
 
 N_TRAIN, N_TEST, BATCH = 60, 150, 5
 IN_FLIGHT = 2
-MODELS = ["composition", "lj", "recorded-spring"]
+MODELS = ["lj", "recorded-spring"]
 
 
 def workspace_at(root, python):
@@ -156,11 +156,10 @@ def assault(tmp_path, python_with_plugin):
     return begin
 
 
-@pytest.mark.parametrize(("how", "seed"), [("parent", 1), ("group", 2)])
-def test_a_run_killed_at_random_moments_resumes_and_ends_in_the_same_bytes(reference, assault, how, seed):
-    attacked = assault(seed)
-    for _ in range(4):
-        attacked.attempt(how, reference.seconds)
+def test_a_run_killed_at_random_moments_resumes_and_ends_in_the_same_bytes(reference, assault):
+    attacked = assault(1)
+    for how in ("parent", "group", "parent", "group"):
+        attacked.attempt(how, 0.8 * reference.seconds)
     assert attacked.kills >= 2
     assert attacked.attempt(None, 0) == 0
     attacked.check(reference)
@@ -170,32 +169,32 @@ def test_killed_workers_are_replaced_and_leave_no_trace(reference, assault):
     attacked = assault(3)
     process = attacked.workspace.start(*command_of(attacked.workspace), TOY_POTENTIALS_CALLS=str(attacked.calls))
     try:
-        while process.poll() is None and attacked.kills < 4:
-            time.sleep(attacked.rng.uniform(0.2, 0.2 * reference.seconds))
-            if attacked.calls.read_text():  # a worker that dies again and again while it loads is the model's fault
-                attacked.kills += attacked.kill(process, "worker")
+        for calls in (10, 20, 30, 40):  # a batch whose worker dies twice is taken to be the cause, and is halved
+            wait_for(lambda calls=calls: len(attacked.calls.read_text().splitlines()) >= calls, process)
+            time.sleep(attacked.rng.uniform(0, 0.05))
+            attacked.kills += attacked.kill(process, "worker")
         stdout, stderr = process.communicate(timeout=120)
     finally:
         end(process)
     assert process.returncode == 0, stderr
-    assert attacked.kills >= 2
+    assert attacked.kills == 4
     assert "Traceback" not in stdout + stderr
     attacked.check(reference)
 
 
-@pytest.mark.parametrize("model", ["composition", "recorded-spring"])
-def test_a_worker_killed_while_it_starts_or_fits_is_replaced(reference, assault, model):
+def test_workers_killed_while_they_fit_and_while_they_start_are_replaced(reference, assault):
     attacked = assault(4)
     process = attacked.workspace.start(*command_of(attacked.workspace), TOY_POTENTIALS_CALLS=str(attacked.calls))
     try:
-        started = attacked.workspace.results / "runs/toys" / model
-        wait_for(lambda: list(started.glob("*/manifest.json")) and workers(process.pid), process)
-        attacked.kills += attacked.kill(process, "worker")
+        for model in MODELS:  # the first worker of one fits, that of the other loads
+            begun = attacked.workspace.results / "runs/toys" / model
+            wait_for(lambda begun=begun: list(begun.glob("*/manifest.json")) and workers(process.pid), process)
+            attacked.kills += attacked.kill(process, "worker")
         _, stderr = process.communicate(timeout=120)
     finally:
         end(process)
     assert process.returncode == 0, stderr
-    assert attacked.kills == 1
+    assert attacked.kills == 2
     attacked.check(reference)
 
 
@@ -230,7 +229,7 @@ def test_an_interrupt_ends_with_130_and_one_line_and_the_same_command_resumes(re
     attacked.kills = 1
     assert attacked.attempt(None, 0) == 0
     assert re.search(r"^recorded-spring: resuming \S+$", attacked.told[-1], re.MULTILINE)
-    assert attacked.told[-1].count("finished before") == 2  # composition and lj
+    assert attacked.told[-1].count("finished before") == 1  # lj
     attacked.check(reference)
 
 
