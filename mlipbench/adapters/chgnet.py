@@ -1,10 +1,11 @@
 """CHGNet: a universal potential with charges told by magnetic moments (Deng et al., Nat. Mach. Intell. 5, 1031, 2023).
 
-Graphs, weights and network are the package's own. What is added is the derivative, taken without what only training
-needs, and conversion: energies per atom to totals, and boxes around what is not periodic.
+Weights and network are CHGNet's own. The graphs are built for a whole batch at once, equal to those of its converter
+(`chgnet_graph`), and the gradient is taken once, without what CHGNet keeps for a second derivative in training.
+Predictions equal those of ``CHGNetCalculator`` within rounding.
 
-Atoms without a neighbour within 6 Å get the energy of an isolated node and no force, as from CHGNet's own calculator,
-whose warning stays out of the way; CHGNet was not trained on such structures.
+Atoms without a neighbour within 6 Å get the energy of an isolated node and no force, as from the calculator, whose
+warning stays out of the way; CHGNet was not trained on such structures.
 """
 
 from __future__ import annotations
@@ -13,26 +14,26 @@ import contextlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 
-from mlipbench.elements import SYMBOLS
+from mlipbench.adapters.chgnet_graph import find_edges, join_edges
 from mlipbench.errors import ConfigError, PrerequisiteError
 from mlipbench.models.interface import Adapter, Predictions, Property
 from mlipbench.structures.neighbors import completed_cell
 
 if TYPE_CHECKING:
-    from chgnet.graph.crystalgraph import CrystalGraph
-    from chgnet.model.model import CHGNet
+    import torch
+    from chgnet.model.model import BatchedGraph, CHGNet
 
+    from mlipbench.adapters.chgnet_graph import Edges, Graph
     from mlipbench.models.interface import LoadRequest
     from mlipbench.structures import StructureBatch
-    from mlipbench.typing import BoolArray, FloatArray
+    from mlipbench.typing import FloatArray, IntArray
 
 _NAMES: Final = ("0.3.0", "0.2.0", "r2scan")
 _ELEMENTS: Final = 94  # rows of the embedding
-_CLEARANCE: Final = 7.0  # Å of vacuum on either side of what is not periodic; graphs end at 6 Å
 _FLAT: Final = 1e-8  # Å³, volume below which a cell counts as absent
 _VOIGT: Final = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
@@ -42,40 +43,36 @@ class _Prepared:
     """A batch on the device.
 
     Attributes:
-        batch: The structures.
-        graphs: Graphs of the structures that go through the model.
-        covered: Index in the batch of each graph.
-        stress_factors: What each graph's stress is multiplied by: CHGNet divides by the signed volume of the cell it is
-            given, which can be left-handed or a larger box; NaN for structures without three lattice vectors.
+        structures: Shape (n_covered,), index in the batch of the structures that go through the model.
+        counts: Shape (n_structures,), atoms of every structure of the batch.
+        volumes: Shape (n_covered,), Å³, NaN without three lattice vectors.
         reasons: Why the other structures do not go through the model.
+        numbers: Atomic numbers of the covered atoms, on the device.
+        owners: Structure of each covered atom, counted among the covered ones, on the device.
+        vectors: Shape (n_edges, 3), Å, from neighbour to centre, on the device.
+        pairs: Shape (n_edges, 2), centre and neighbour, on the device.
+        edges: The directed edges.
+        graph: The joined graphs.
     """
 
-    batch: StructureBatch
-    graphs: list[CrystalGraph]
-    covered: list[int]
-    stress_factors: list[float]
+    structures: IntArray
+    counts: IntArray
+    volumes: FloatArray
     reasons: dict[int, str]
-
-
-class _Output(NamedTuple):
-    """What the network says of one structure.
-
-    Attributes:
-        energy: eV.
-        by_position: Shape (n_atoms, 3), eV/Å, derivative of the energy; None where not asked for.
-        by_strain: Shape (3, 3), eV/Å³, derivative of the energy over the volume; None where not asked for.
-    """
-
-    energy: float
-    by_position: Any
-    by_strain: Any
+    numbers: torch.Tensor
+    owners: torch.Tensor
+    vectors: torch.Tensor
+    pairs: torch.Tensor
+    edges: Edges
+    graph: Graph
 
 
 @dataclass(frozen=True, slots=True)
 class ChgnetAdapter(Adapter):
     """CHGNet as its package ships it; the checkpoint is ``0.3.0``, ``0.2.0``, ``r2scan`` or the path of a file.
 
-    The stress of a left-handed cell is given the sign of the right-handed one, which CHGNet inverts.
+    Structures without a cell need none: no image of theirs exists. The stress of a left-handed cell has the sign of the
+    right-handed one, which ``CHGNetCalculator`` inverts.
 
     Attributes:
         model: The network.
@@ -113,130 +110,183 @@ class ChgnetAdapter(Adapter):
                 raise ConfigError(
                     f"unknown CHGNet checkpoint {checkpoint!r}", remedy=f"known: {', '.join(_NAMES)}, or a file"
                 )
-        model.graph_converter.set_isolated_atom_response("ignore")
-        return cls(model.eval(), request.device)
+        return cls(model.eval().requires_grad_(False), request.device)
 
     def module(self) -> CHGNet:
         """Return the network."""
         return self.model
 
     def prepare(self, batch: StructureBatch, neighbors: object | None = None) -> _Prepared:
-        """Build the graphs with the package's own converter and move them to the device."""
-        from pymatgen.core import Lattice, Structure
-
+        """Build the graphs; CHGNet's own neighbour search makes the list."""
         del neighbors
-        prepared = _Prepared(batch, [], [], [], {})
-        for s in range(batch.n_structures):
-            atoms = slice(batch.offsets[s], batch.offsets[s + 1])
-            reason = _why_not(batch.numbers[atoms])
-            if reason:
-                prepared.reasons[s] = reason
-                continue
-            positions = batch.positions[atoms]
-            if not batch.pbc[s].any():  # near the origin single precision resolves more
-                positions = positions - positions.mean(axis=0)
-            cell = boxed_cell(batch.cell[s], batch.pbc[s], positions)
-            symbols = [SYMBOLS[z] for z in batch.numbers[atoms]]
-            structure = Structure(Lattice(cell), symbols, positions, coords_are_cartesian=True)
-            prepared.graphs.append(self.model.graph_converter(structure).to(self.device))
-            prepared.covered.append(s)
-            volume = abs(np.linalg.det(batch.cell[s]))
-            prepared.stress_factors.append(np.linalg.det(cell) / volume if volume > _FLAT else np.nan)
-        return prepared
+        reasons = _not_covered(batch)
+        chosen = np.array([s for s in range(batch.n_structures) if s not in reasons], dtype=np.int64)
+        covered = batch.select(chosen)
+        flat = np.abs(np.linalg.det(covered.cell)) < _FLAT
+        cells = covered.cell.copy()
+        for s in np.flatnonzero(flat):  # CHGNet needs an invertible cell; directions without periodicity do not matter
+            cells[s] = completed_cell(covered.cell[s], covered.pbc[s])
+        fractional = np.empty_like(covered.positions)
+        edges = find_edges(covered, cells, fractional, self.model.graph_converter.atom_graph_cutoff)
+        graph = join_edges(edges, self.model.graph_converter.bond_graph_cutoff)
+        owners = covered.structure_index
+        vectors = _vectors(covered, cells, fractional, edges)
+        return _Prepared(
+            structures=chosen,
+            counts=batch.counts,
+            volumes=np.where(flat, np.nan, np.abs(np.linalg.det(covered.cell))),
+            reasons=reasons,
+            numbers=self._tensor(covered.numbers),
+            owners=self._tensor(owners),
+            vectors=vectors.to(self.device),
+            pairs=self._tensor(np.stack([edges.center, edges.neighbor], axis=1)),
+            edges=edges,
+            graph=graph,
+        )
 
     def forward(self, prepared: _Prepared, properties: frozenset[Property]) -> Predictions:
-        """Run the network on the whole batch, and once backwards where forces or stress are asked for."""
-        batch = prepared.batch
+        """Run the network once, and once backwards if forces or stress are asked for."""
+        import torch
+
+        derivatives = bool(properties & {Property.FORCES, Property.STRESS})
+        energy = np.full(len(prepared.counts), np.nan)
+        pulls = np.zeros((len(prepared.edges.center), 3))
+        if len(prepared.structures):
+            with torch.set_grad_enabled(derivatives):
+                vectors = prepared.vectors.detach().requires_grad_(derivatives)
+                total = self._total_energy(prepared, vectors)
+                energy[prepared.structures] = total.detach().cpu().numpy()
+                if derivatives and len(pulls):
+                    (gradient,) = torch.autograd.grad(total.sum(), vectors)
+                    pulls = gradient.cpu().numpy().astype(np.float64)
         reasons = dict(prepared.reasons)
-        energy = np.full(batch.n_structures, np.nan)
-        forces = np.full((batch.n_atoms, 3), np.nan) if Property.FORCES in properties else None
-        stress = np.full((batch.n_structures, 6), np.nan) if Property.STRESS in properties else None
-        outputs = self._outputs(prepared.graphs, properties) if prepared.graphs else ()
-        for s, factor, output in zip(prepared.covered, prepared.stress_factors, outputs, strict=True):
-            if stress is not None and np.isnan(factor):
-                reasons[s] = "the stress needs three lattice vectors"
-                continue
-            energy[s] = output.energy
-            if forces is not None:
-                forces[batch.offsets[s] : batch.offsets[s + 1]] = -output.by_position
-            if stress is not None:
-                stress[s] = _voigt(output.by_strain) * factor
-        return Predictions(energy, forces, stress, reasons)
+        forces = stress = None
+        if Property.FORCES in properties:
+            forces = _forces(prepared, pulls)
+        if Property.STRESS in properties:
+            stress, without = _stress(prepared, pulls)
+            for s, reason in without.items():
+                reasons.setdefault(s, reason)
+        return _without(Predictions(energy, forces, stress, reasons), prepared.counts)
 
-    def _outputs(self, graphs: list[CrystalGraph], properties: frozenset[Property]) -> list[_Output]:
-        """Return energies and their derivatives.
+    def _tensor(self, array: IntArray) -> torch.Tensor:
+        import torch
 
-        CHGNet's forward pass is called for energies alone. It would take forces and stress in two passes backwards that
-        keep what a training step needs for a second derivative; here one pass does that keeps nothing.
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64)).to(self.device)
+
+    def _total_energy(self, prepared: _Prepared, vectors: torch.Tensor) -> torch.Tensor:
+        """Return the energies of the covered structures, float64, eV.
+
+        What ``CHGNet.forward`` does, with the edge vectors as the only inputs that carry a gradient.
         """
+        import torch
+
+        counts = torch.bincount(prepared.owners)
+        graph = self._batched_graph(prepared, vectors)
+        per_atom = self.model._compute(graph)["e"]  # noqa: SLF001  # forward() takes single graphs only
+        if self.model.composition_model is not None:
+            rows = torch.zeros(len(counts), self.model.composition_model.max_num_elements, device=self.device)
+            weights = torch.ones(len(prepared.numbers), device=self.device)
+            rows.index_put_((prepared.owners, prepared.numbers - 1), weights, accumulate=True)
+            if self.model.is_intensive:
+                rows = rows / counts[:, None]
+            per_atom = per_atom + self.model.composition_model.fc(rows).view(-1)
+        energy = per_atom.double()
+        return energy * counts if self.model.is_intensive else energy
+
+    def _batched_graph(self, prepared: _Prepared, vectors: torch.Tensor) -> BatchedGraph:
+        """Return the input of the network: what ``BatchedGraph.from_graphs`` makes of single graphs."""
         import torch
         from chgnet.model.model import BatchedGraph
 
-        wanted = bool(properties & {Property.FORCES, Property.STRESS})
-        with torch.set_grad_enabled(wanted):
-            batched = BatchedGraph.from_graphs(
-                graphs,
-                bond_basis_expansion=self.model.bond_basis_expansion,
-                angle_basis_expansion=self.model.angle_basis_expansion,
-                compute_stress=Property.STRESS in properties,
+        graph = prepared.graph
+        lengths = torch.norm(vectors, dim=1)
+        bonds = torch.index_select(lengths, 0, self._tensor(graph.first))
+        angles = self._tensor(graph.angles)
+        bases = torch.tensor([])
+        if len(angles):
+            unit = vectors / lengths[:, None]
+            bases = self.model.angle_basis_expansion(
+                torch.index_select(unit, 0, angles[:, 2]), torch.index_select(unit, 0, angles[:, 4])
             )
-            per_structure = self.model._compute(batched)["e"]  # noqa: SLF001  # forward() offers no way without
-            counts = torch.bincount(batched.atom_owners) if self.model.is_intensive else torch.ones(())
-            total = per_structure * counts
-            inputs = list(batched.atom_positions) if wanted else []
-            inputs += batched.strains if Property.STRESS in properties else []
-            gradients = torch.autograd.grad(total.sum(), inputs) if inputs else ()
-            composition = 0 if self.model.composition_model is None else self.model.composition_model(graphs)
-        atoms = counts.cpu().numpy()
-        per_structure = (per_structure + composition).detach().cpu().numpy().astype(np.float64)
-        energies = per_structure * atoms
-        arrays = [gradient.cpu().numpy().astype(np.float64) for gradient in gradients]
-        by_strain = arrays[len(graphs) :] if Property.STRESS in properties else [None] * len(graphs)
-        by_position = arrays[: len(graphs)] if wanted else [None] * len(graphs)
-        volumes = (
-            [float(volume) for volume in batched.volumes] if Property.STRESS in properties else [1.0] * len(graphs)
+        return BatchedGraph(
+            atomic_numbers=prepared.numbers,
+            bond_bases_ag=self.model.bond_basis_expansion.rbf_expansion_ag(bonds),
+            bond_bases_bg=self.model.bond_basis_expansion.rbf_expansion_bg(bonds),
+            angle_bases=bases,
+            batched_atom_graph=prepared.pairs,
+            batched_bond_graph=angles[:, [0, 1, 3]].contiguous(),
+            atom_owners=prepared.owners,
+            directed2undirected=self._tensor(graph.undirected),
+            atom_positions=[],
+            strains=[],
+            volumes=[],
         )
-        return [
-            _Output(energy, position, None if strain is None else strain / volume)
-            for energy, position, strain, volume in zip(energies, by_position, by_strain, volumes, strict=True)
-        ]
 
 
-def boxed_cell(cell: FloatArray, pbc: BoolArray, positions: FloatArray) -> FloatArray:
-    """Return a cell in which periodic images along directions without periodicity are out of reach.
+def _not_covered(batch: StructureBatch) -> dict[int, str]:
+    """Return why structures cannot be put into the network, by their index."""
+    reasons = {int(s): "the structure holds no atoms" for s in np.flatnonzero(batch.counts == 0)}
+    strange = (batch.numbers < 1) | (batch.numbers > _ELEMENTS)
+    for s in np.unique(batch.structure_index[strange]):
+        reasons[int(s)] = f"CHGNet knows the elements 1 to {_ELEMENTS} only"
+    return reasons
 
-    CHGNet knows no other boundary than the periodic one. A vector along such a direction is kept where it leaves enough
-    vacuum already, and made long enough where it does not.
 
-    Args:
-        cell: Shape (3, 3), Å, rows are lattice vectors.
-        pbc: Shape (3,).
-        positions: Shape (n_atoms, 3), Å.
+def _vectors(batch: StructureBatch, cells: FloatArray, fractional: FloatArray, edges: Edges) -> torch.Tensor:
+    """Return the vectors from neighbour to centre, shape (n_edges, 3), float32, Å.
 
-    Raises:
-        ValueError: The lattice vectors of the periodic directions are zero or linearly dependent.
+    Operation by operation what CHGNet does, in single precision: between collinear bonds the angle's derivative
+    magnifies a difference in the last digit to 1e-4 eV/Å in the forces.
     """
-    if pbc.all():
-        return cell
-    boxed = completed_cell(cell, pbc).copy()
-    scaled = positions @ np.linalg.inv(boxed)
-    heights = 1 / np.linalg.norm(np.linalg.inv(boxed), axis=0)
-    for k in np.flatnonzero(~pbc):
-        needed = np.ptp(scaled[:, k]) * heights[k] + 2 * _CLEARANCE
-        boxed[k] *= max(1.0, needed / heights[k])
-    return boxed
+    import torch
+
+    vectors = [torch.zeros(0, 3)]
+    bounds = np.searchsorted(edges.structure, np.arange(batch.n_structures + 1))
+    for s in range(batch.n_structures):
+        first, last = batch.offsets[s : s + 2]
+        span = slice(bounds[s], bounds[s + 1])
+        lattice = torch.tensor(cells[s], dtype=torch.float32)
+        positions = torch.tensor(fractional[first:last], dtype=torch.float32) @ lattice
+        image = torch.tensor(edges.image[span], dtype=torch.float32)
+        neighbors = positions[torch.from_numpy(edges.neighbor[span] - first)] + image @ lattice
+        vectors.append(positions[torch.from_numpy(edges.center[span] - first)] - neighbors)
+    return torch.cat(vectors)
 
 
-def _why_not(numbers: Any) -> str | None:
-    """Return why a structure cannot be put into the network, or None."""
-    if not len(numbers):
-        return "the structure holds no atoms"
-    if numbers.min() < 1 or numbers.max() > _ELEMENTS:
-        return f"CHGNet knows the elements 1 to {_ELEMENTS} only"
-    return None
+def _forces(prepared: _Prepared, pulls: FloatArray) -> FloatArray:
+    """Gather the derivatives of the energy by the edge vectors, shape (n_edges, 3), at the atoms of the batch."""
+    edges, n_atoms = prepared.edges, len(prepared.numbers)
+    forces = np.full((int(prepared.counts.sum()), 3), np.nan)
+    covered = np.repeat(np.isin(np.arange(len(prepared.counts)), prepared.structures), prepared.counts)
+    columns = [
+        np.bincount(edges.neighbor, pulls[:, k], n_atoms) - np.bincount(edges.center, pulls[:, k], n_atoms)
+        for k in range(3)
+    ]
+    forces[covered] = np.stack(columns, axis=1)
+    return forces
 
 
-def _voigt(stress: FloatArray) -> FloatArray:
-    """Return xx yy zz yz xz xy of a stress."""
-    symmetric = (stress + stress.T) / 2
-    return np.asarray([symmetric[a, b] for a, b in _VOIGT])
+def _stress(prepared: _Prepared, pulls: FloatArray) -> tuple[FloatArray, dict[int, str]]:
+    """Return the derivative of the energy by strain over the volume, and why some structures have none."""
+    stress = np.full((len(prepared.counts), 6), np.nan)
+    vectors = prepared.vectors.cpu().numpy().astype(np.float64)
+    n_covered = len(prepared.structures)
+    virial = np.zeros((n_covered, 3, 3))
+    for a, b in np.ndindex(3, 3):
+        virial[:, a, b] = np.bincount(prepared.edges.structure, vectors[:, a] * pulls[:, b], n_covered)
+    virial = (virial + virial.transpose(0, 2, 1)) / (2 * prepared.volumes[:, None, None])
+    stress[prepared.structures] = np.stack([virial[:, a, b] for a, b in _VOIGT], axis=1)
+    without = prepared.structures[np.isnan(prepared.volumes)]
+    return stress, {int(s): "the stress needs three lattice vectors" for s in without}
+
+
+def _without(predictions: Predictions, counts: IntArray) -> Predictions:
+    """Put NaN where the model is not applicable."""
+    rows = list(predictions.not_applicable)
+    predictions.energy[rows] = np.nan
+    if predictions.forces is not None:
+        predictions.forces[np.repeat(np.isin(np.arange(len(counts)), rows), counts)] = np.nan
+    if predictions.stress is not None:
+        predictions.stress[rows] = np.nan
+    return predictions

@@ -63,7 +63,7 @@ class Geometry:
     gain_molecule: float = 0.012
     max_step: float = 0.10
     stored_vacuum: float = 15.0
-    stored_adsorbate: float = 3.0
+    stored_adsorbate: float = 3.5
 
 
 @dataclass(frozen=True)
