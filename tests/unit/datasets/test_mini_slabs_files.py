@@ -26,11 +26,12 @@ PURE_ADSORBATES = {"H", "O", "CO"}
 
 @cache
 def frames(split: str) -> list[Atoms]:
-    return read(DATA / split / "0.extxyz.xz", ":")
+    return [atoms for path in sorted((DATA / split).glob("*.extxyz.xz")) for atoms in read(path, ":")]
 
 
 def lines(split: str) -> list[tuple[str, int, float]]:
-    rows = [line.split(",") for line in (DATA / split / "0.txt").read_text().splitlines()]
+    chunks = sorted((DATA / split).glob("*.txt"))
+    rows = [line.split(",") for chunk in chunks for line in chunk.read_text().splitlines()]
     return [(sid, int(frame.removeprefix("frame")), float(energy)) for sid, frame, energy in rows]
 
 

@@ -13,7 +13,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.io import write
 
-from .systems import GAS_RULE, GASES, SPLITS, SUBSURFACE, Geometry, Settings, System, catalogue
+from .systems import ALLOY_SLABS, GAS_RULE, GASES, SPLITS, SUBSURFACE, Geometry, Settings, System, catalogue
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,21 +59,24 @@ def coefficients(system: System, references: dict[str, System]) -> dict[str, flo
     return {f"random{references[system.slab].sid}": 1.0} | gases
 
 
-def write_split(folder: Path, rows: list[tuple[System, dict[str, Any], float]]) -> None:
-    """Write ``0.extxyz.xz`` and ``0.txt`` of one split; line n of the text belongs to frame n."""
+def write_chunk(folder: Path, number: int, rows: list[tuple[System, dict[str, Any], float]]) -> None:
+    """Write ``<number>.extxyz.xz`` and ``<number>.txt`` of one split; line n of the text belongs to frame n."""
     folder.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
     for system, record, _ in rows:
         atoms = to_atoms(record, system)
         columns = ["symbols", "positions", "tags", *(["move_mask"] if atoms.constraints else [])]
         write(text, atoms, format="extxyz", columns=columns)
-    (folder / "0.extxyz.xz").write_bytes(lzma.compress(text.getvalue().encode(), preset=9))
+    (folder / f"{number}.extxyz.xz").write_bytes(lzma.compress(text.getvalue().encode(), preset=9))
     lines = [f"random{system.sid},frame{record['fid']},{energy:.8f}\n" for system, record, energy in rows]
-    (folder / "0.txt").write_text("".join(lines))
+    (folder / f"{number}.txt").write_text("".join(lines))
 
 
 def pack(work: Path, out: Path) -> None:
-    """Write all splits, ``references.json`` and ``SHA256SUMS`` from the frames that are there."""
+    """Write all splits, ``references.json`` and ``SHA256SUMS`` from the frames that are there.
+
+    Clean slabs of alloys are a chunk of their own, so that a fit can take the references of the training split alone.
+    """
     found = read_frames(work)
     systems = [system for system in catalogue() if system.sid in found]
     references = {system.slab: system for system in systems if system.split == "references"}
@@ -89,14 +92,16 @@ def pack(work: Path, out: Path) -> None:
             energy = sum(value * energies[name] for name, value in table[f"random{system.sid}"].items())
         rows[system.split] += [(system, record, energy) for record in found[system.sid]]
     for split, members in rows.items():
-        if members:
-            write_split(out / split, members)
+        alloys = [row for row in members if split == "references" and row[0].slab in ALLOY_SLABS]
+        for number, chunk in enumerate(([row for row in members if row not in alloys], alloys)):
+            if chunk:
+                write_chunk(out / split, number, chunk)
     (out / "references.json").write_text(json.dumps({"comment": COMMENT, "systems": table}, indent=1) + "\n")
     write_checksums(out)
 
 
 def write_checksums(out: Path) -> None:
     """Write ``SHA256SUMS`` over all data files."""
-    files = sorted([*out.glob("*/0.extxyz.xz"), *out.glob("*/0.txt"), out / "references.json"])
+    files = sorted([*out.glob("*/*.extxyz.xz"), *out.glob("*/*.txt"), out / "references.json"])
     lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(out).as_posix()}\n" for path in files]
     (out / "SHA256SUMS").write_text("".join(lines))
