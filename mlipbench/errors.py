@@ -107,7 +107,10 @@ def from_os_error(error: OSError, path: str | Path) -> MlipbenchError:
         path: What was being written.
     """
     if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        full = error.errno != errno.EFBIG
         return StorageError(
-            "no space left on the device", file=path, remedy="free some space and give the same command again"
+            "no space left on the device" if full else str(error.strerror),
+            file=path,
+            remedy="free some space and give the same command again",
         )
     return MlipbenchError(error.strerror or str(error), file=path)

@@ -110,7 +110,7 @@ class ChgnetAdapter(Adapter):
                 raise ConfigError(
                     f"unknown CHGNet checkpoint {checkpoint!r}", remedy=f"known: {', '.join(_NAMES)}, or a file"
                 )
-        return cls(model.eval().requires_grad_(False), request.device)
+        return cls(model.eval().requires_grad_(requires_grad=False), request.device)
 
     def module(self) -> CHGNet:
         """Return the network."""
