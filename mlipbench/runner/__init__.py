@@ -1,6 +1,7 @@
 """Plan -> workers -> store: carrying out the runs of a plan."""
 
 from mlipbench.runner.budget import BudgetSearch
-from mlipbench.runner.runs import RunOutcome, RunSettings, run_plan
+from mlipbench.runner.runs import RunOutcome, run_plan
+from mlipbench.runner.settings import RunSettings
 
 __all__ = ["BudgetSearch", "RunOutcome", "RunSettings", "run_plan"]

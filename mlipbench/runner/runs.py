@@ -16,26 +16,8 @@ if TYPE_CHECKING:
 
     from mlipbench.plan import Plan, RunPlan
     from mlipbench.progress import Display
+    from mlipbench.runner.settings import RunSettings
     from mlipbench.store.records import Manifest
-
-
-@dataclass(frozen=True, slots=True)
-class RunSettings:
-    """How a plan is carried out.
-
-    Attributes:
-        results: Folder of results; runs go to ``runs/<suite>/<model>/<run id>`` below it.
-        again: Start new runs even of plans that are finished.
-        arguments: The command line, for the record.
-        memory_limit: Largest resident memory of a worker in bytes, or None.
-        request_timeout: Seconds a worker has to answer one batch.
-    """
-
-    results: Path
-    again: bool = False
-    arguments: tuple[str, ...] = ()
-    memory_limit: int | None = None
-    request_timeout: float = 600.0
 
 
 @dataclass(slots=True)

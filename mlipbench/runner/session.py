@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mlipbench.plan import Plan, PlannedSplit, RunPlan
     from mlipbench.progress import Display
-    from mlipbench.runner.runs import RunSettings
+    from mlipbench.runner.settings import RunSettings
     from mlipbench.store.records import Manifest, SplitRecord
 
 

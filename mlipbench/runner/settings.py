@@ -1,0 +1,28 @@
+"""How a plan is carried out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """How a plan is carried out.
+
+    Attributes:
+        results: Folder of results; runs go to ``runs/<suite>/<model>/<run id>`` below it.
+        again: Start new runs even of plans that are finished.
+        arguments: The command line, for the record.
+        memory_limit: Largest resident memory of a worker in bytes, or None.
+        request_timeout: Seconds a worker has to answer one batch.
+    """
+
+    results: Path
+    again: bool = False
+    arguments: tuple[str, ...] = ()
+    memory_limit: int | None = None
+    request_timeout: float = 600.0
