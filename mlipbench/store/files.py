@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_orphans(path)
         yield temporary
         sync(temporary)
         temporary.replace(path)
@@ -55,3 +57,13 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _remove_orphans(path: Path) -> None:
+    """Remove the temporary files that processes left beside `path` when they were killed."""
+    import psutil
+
+    for orphan in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        writer = orphan.name.split(".")[-2]
+        if not (writer.isdigit() and psutil.pid_exists(int(writer))):
+            orphan.unlink(missing_ok=True)

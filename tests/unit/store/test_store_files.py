@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,15 @@ def test_reader_never_sees_half_of_it(tmp_path: Path) -> None:
         assert path.read_bytes() == b"old"
         assert temporary.parent == path.parent  # a rename across file systems would not be atomic
     assert path.read_bytes() == b"new"
+
+
+def test_what_a_killed_process_left_beside_a_file_goes_with_the_next_write(tmp_path):
+    path = tmp_path / "board.csv"
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / f".board.csv.{dead.pid}.tmp").write_text("half")
+    alive = tmp_path / f".board.csv.{os.getppid()}.tmp"
+    alive.write_text("in progress")
+    write_atomically(path, b"whole")
+    assert path.read_bytes() == b"whole"
+    assert sorted(tmp_path.iterdir()) == sorted([alive, path])
