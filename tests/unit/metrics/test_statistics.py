@@ -368,12 +368,20 @@ def test_a_model_does_not_differ_from_itself(scale):
     assert "no width" in result.reason
 
 
-def test_the_same_difference_everywhere_has_the_p_value_of_equal_signs():
-    b = (1.0 + np.arange(10.0), np.ones(10))
-    result = paired_difference((b[0] + 0.5, b[1]), b, np.arange(10), POSITIVE)
-    assert result.difference == pytest.approx(0.5)
-    assert (result.low, result.high) == (pytest.approx(0.5), pytest.approx(0.5))
+def test_the_same_ratio_everywhere_has_the_p_value_of_equal_signs():
+    b = (1.0 + np.arange(10.0), np.ones(10))  # mean 5.5
+    result = paired_difference((1.5 * b[0], b[1]), b, np.arange(10), POSITIVE)
+    assert result.difference == pytest.approx(2.75)
+    assert (result.low, result.high) == (pytest.approx(2.75), pytest.approx(2.75))
     assert result.p_value == 2 / 2**10
+
+
+def test_the_spread_of_a_poor_model_does_not_hide_that_it_is_poor():
+    rng = np.random.default_rng(5)
+    good = (np.exp(0.5 * rng.normal(size=12)), np.ones(12))
+    poor = (10 * np.exp(0.9 * rng.normal(size=12)), np.ones(12))
+    assert (poor[0] > good[0]).all()
+    assert paired_difference(poor, good, np.arange(12), POSITIVE).p_value < 0.01
 
 
 def test_pairing_finds_what_single_intervals_hide():
@@ -385,8 +393,10 @@ def test_pairing_finds_what_single_intervals_hide():
     singles = [cluster_interval(*sums, np.arange(200), POSITIVE) for sums in (a, b)]
     assert singles[0].low < singles[1].high
     result = paired_difference(a, b, np.arange(200), POSITIVE)
-    # The difference of two uniform variables over [0, 0.1] has sd 0.1 / sqrt(6): 1.96 of it / sqrt(200) = 0.0057.
-    assert (result.high - result.low) / 2 == pytest.approx(0.0057, rel=0.2)
+    # Cochran's linearised standard error of the logarithm of a ratio of two means, put at the mean of b.
+    residuals = a[0] / a[0].mean() - b[0] / b[0].mean()
+    half = 1.96 * np.sqrt(np.sum(residuals**2) / (200 * 199)) * a[0].mean()
+    assert (result.high - result.low) / 2 == pytest.approx(half, rel=0.2)
     assert result.low > 0
     assert result.p_value < 0.01
 
