@@ -216,12 +216,14 @@ def test_an_interrupt_ends_with_130_and_one_line_and_the_same_command_resumes(re
     attacked = assault(5)
     command = command_of(attacked.workspace)
     command[-1] = "none"
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
     process = attacked.workspace.start(*command, TOY_POTENTIALS_CALLS=str(attacked.calls))
     try:
         wait_for(lambda: attacked.committed().get("test", 0) > 3, process)
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=60)
     finally:
+        signal.signal(signal.SIGINT, before)
         end(process)
     assert process.returncode == 130
     assert stdout == ""
