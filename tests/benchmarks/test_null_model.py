@@ -25,6 +25,7 @@ pytestmark = pytest.mark.benchmark
 
 N_STRUCTURES = 50_000
 BATCH_ATOMS = 40_000
+GOAL = 120  # where writing the 44 MB of forces takes 8 ms, 50,000 structures/s are about this many times as long
 
 
 @pytest.fixture
@@ -76,4 +77,4 @@ def test_the_harness_keeps_up_with_a_model_that_costs_nothing(benchmark, tmp_pat
         benchmark.pedantic(evaluate, rounds=3)
     benchmark.extra_info["structures_per_second"] = N_STRUCTURES / benchmark.stats.stats.median
     benchmark.extra_info["times_the_raw_write"] = median_ratio(evaluated, written)
-    assert median_ratio(evaluated, written) < 60
+    assert median_ratio(evaluated, written) < GOAL
