@@ -113,8 +113,11 @@ def _split_sentences(group: Group, manifests: Sequence[Manifest]) -> list[str]:
 
 
 def _machine(manifest: Manifest) -> str:
-    """Return the plain facts of the hardware record, and what the run used of it."""
-    facts = [f"{name} {value}" for name, value in manifest.hardware.items() if isinstance(value, str | int) and value]
+    """Return the machine of the harness, and what the run used of it."""
+    machine = manifest.hardware.get("parent", {})
+    facts = [str(machine["processor"])] if machine.get("processor") else []
+    facts += [f"{machine['cores']} cores"] if machine.get("cores") else []
+    facts += [f"{machine['memory_gib']} GiB"] if machine.get("memory_gib") else []
     used = f"device {manifest.variant.device}, {manifest.threads} {'thread' if manifest.threads == 1 else 'threads'}"
     return ", ".join([*facts, used])
 

@@ -119,7 +119,7 @@ class Run:
                     "selection": "first 40",
                 }
             ],
-            "hardware": {"processor": "Abacus 9000", "cores": 2},
+            "hardware": {"parent": {"processor": "Abacus 9000", "cores": 2}},
         }
 
 
