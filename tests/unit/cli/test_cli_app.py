@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -149,3 +150,18 @@ def test_names_are_completed(words: str, expected: str) -> None:
     script = "from mlipbench.cli.app import main; raise SystemExit(main())"
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
     assert expected in done.stdout, done.stderr
+
+
+def test_a_plan_imports_no_model_package_and_no_slow_library(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom mlipbench.cli.app import main\n"
+        "status = main(['plan', 'quickstart', '--models', 'composition,emt,lj'])\n"
+        "slow = {'torch', 'pandas', 'ase', 'ase.io', 'pyarrow', 'scipy', 'rich', 'chgnet'}\n"
+        "print('LOADED', status, sorted(slow & set(sys.modules)), file=sys.stderr)\n"
+    )
+    environment = {**os.environ, "MLIPBENCH_CACHE": str(tmp_path)}
+    for _ in range(2):  # the first one converts the data, in a child
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+        )
+    assert done.stderr.splitlines()[-1] == "LOADED 0 []"
