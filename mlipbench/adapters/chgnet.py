@@ -2,9 +2,9 @@
 
 Weights and network are CHGNet's own. The graphs are built for a whole batch at once, equal to those of its converter
 (`chgnet_graph`), and the gradient is taken once, without what CHGNet keeps for a second derivative in training.
-Predictions equal those of ``CHGNetCalculator`` within rounding. Between nearly collinear bonds the derivative of the angle
-magnifies rounding in single precision: of 1000 crystals of MPtrj 8 have a force component that differs by more than 1e-4
-eV/Å, at most by 5e-4, as much as the calculator itself differs from double precision.
+Predictions equal those of ``CHGNetCalculator`` within rounding. Between nearly collinear bonds the derivative of the
+angle magnifies rounding in single precision: of 1000 crystals of MPtrj 8 have a force component that differs by more
+than 1e-4 eV/Å, at most by 5e-4; the calculator itself was found up to 3e-4 eV/Å from double precision.
 
 Atoms without a neighbour within 6 Å get the energy of an isolated node and no force, as from the calculator, whose
 warning stays out of the way; CHGNet was not trained on such structures.
