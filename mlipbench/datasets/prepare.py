@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from mlipbench.datasets.children import Job, Limits, convert_files
-from mlipbench.datasets.columnar import Labels, Split, read_meta
 from mlipbench.datasets.entry import MINI, DatasetEntry, Root, SplitSpec
 from mlipbench.datasets.readers import Format, file_format
 from mlipbench.datasets.records import Reading
 from mlipbench.datasets.writer import ColumnarWriter
 from mlipbench.errors import ConfigError, DatasetError, PrerequisiteError, from_os_error
+from mlipbench.structures.columnar import Labels, Split, read_meta
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

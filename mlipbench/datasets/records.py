@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
-from mlipbench.datasets.columnar import Labels
 from mlipbench.errors import DatasetError
 from mlipbench.structures import StructureBatch
+from mlipbench.structures.columnar import Labels
 from mlipbench.units import energy_factor, forces_factor, length_factor, stress_factor
 
 if TYPE_CHECKING:

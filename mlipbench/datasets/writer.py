@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import numpy as np
 
-from mlipbench.datasets.columnar import DTYPES, FORMAT, META, TAILS, Labels, content_hash
+from mlipbench.structures.columnar import DTYPES, FORMAT, META, TAILS, Labels, content_hash
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,10 +13,10 @@ from mlipbench.suite.schema import Correction, ShiftKind
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from mlipbench.datasets.columnar import Split
     from mlipbench.datasets.entry import DatasetEntry
     from mlipbench.models.card import ModelCard
     from mlipbench.models.interface import Capabilities
+    from mlipbench.structures.columnar import Split
     from mlipbench.suite.schema import Conversion
 
 ENERGY_METRICS: Final = frozenset(

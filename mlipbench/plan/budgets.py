@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from mlipbench.datasets.columnar import Split
     from mlipbench.models.card import ModelCard
+    from mlipbench.structures.columnar import Split
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from mlipbench.budget import BatchBudget
-    from mlipbench.datasets.columnar import Split
     from mlipbench.datasets.prepare import DataLocation
     from mlipbench.models.card import ModelCard
     from mlipbench.plan.plan import PlannedCell, PlannedDataset, Selection
+    from mlipbench.structures.columnar import Split
     from mlipbench.suite.schema import Suite
     from mlipbench.typing import FloatArray, IntArray
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from mlipbench.datasets.columnar import Split
     from mlipbench.datasets.prepare import DataLocation
+    from mlipbench.structures.columnar import Split
     from mlipbench.suite.schema import DatasetChoice, Suite
 
 

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlipbench.budget import BatchBudget
-    from mlipbench.datasets.columnar import Split
     from mlipbench.datasets.entry import DatasetEntry
     from mlipbench.datasets.prepare import DataLocation
     from mlipbench.models.card import Checkpoint, ModelCard
     from mlipbench.models.interface import Property
     from mlipbench.plan.applicability import EnergyRoute
     from mlipbench.plan.budgets import BudgetMeasure
+    from mlipbench.structures.columnar import Split
     from mlipbench.suite.schema import Suite
     from mlipbench.typing import IntArray
 

@@ -22,11 +22,11 @@ from mlipbench.protocol import MessageKind
 from mlipbench.store.files import write_atomically
 
 if TYPE_CHECKING:
-    from mlipbench.datasets.columnar import Split
     from mlipbench.execution.client import WorkerClient
     from mlipbench.plan.budgets import BudgetQuestion
     from mlipbench.progress import Display
     from mlipbench.structures import StructureBatch
+    from mlipbench.structures.columnar import Split
 
 FIRST_ATOMS: Final = 64
 LAST_ATOMS: Final = 262_144

@@ -18,11 +18,11 @@ from mlipbench.store.files import replacing
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mlipbench.datasets.columnar import Split
     from mlipbench.execution.client import WorkerSpec
     from mlipbench.models.card import ModelCard
     from mlipbench.protocol import Message
     from mlipbench.store.rundir import RunDirectory
+    from mlipbench.structures.columnar import Split
     from mlipbench.typing import AnyArray
 
 _Result = TypeVar("_Result")

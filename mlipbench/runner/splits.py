@@ -19,13 +19,13 @@ from mlipbench.store.records import SplitRecord
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
-    from mlipbench.datasets.columnar import Split
     from mlipbench.execution.evaluate import Predictor
     from mlipbench.execution.outcome import BatchOutcome
     from mlipbench.plan import PlannedSplit
     from mlipbench.progress import Display
     from mlipbench.store.rundir import RunDirectory
     from mlipbench.structures import StructureBatch
+    from mlipbench.structures.columnar import Split
 
 MODEL_ERRORS: Final = (ConfigError, DatasetError, PrerequisiteError, WorkerError)
 CHECKED_STRUCTURES: Final = 4

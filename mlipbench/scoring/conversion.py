@@ -11,7 +11,7 @@ from mlipbench.elements import SYMBOLS
 from mlipbench.errors import NothingSelectedError
 
 if TYPE_CHECKING:
-    from mlipbench.datasets.columnar import Split
+    from mlipbench.structures.columnar import Split
     from mlipbench.typing import BoolArray, FloatArray, IntArray
 
 SPAN_TOLERANCE: Final = 1e-6  # atoms; how far a composition may lie outside the span of the fitted ones

@@ -13,7 +13,7 @@ from mlipbench.suite.schema import Correction
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlipbench.datasets.columnar import Split
+    from mlipbench.structures.columnar import Split
     from mlipbench.typing import FloatArray
 
 _CHUNK: Final = 1000

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from mlipbench.datasets.columnar import Split
     from mlipbench.datasets.prepare import DataLocation
     from mlipbench.scoring.conversion import EnergyShift
     from mlipbench.scoring.split import SplitScores
     from mlipbench.store.records import CellRecord, Manifest, RouteRecord, SplitRecord
+    from mlipbench.structures.columnar import Split
     from mlipbench.typing import BoolArray, FloatArray
 
 BOOTSTRAP: Final = Bootstrap(seed=2311_02869)

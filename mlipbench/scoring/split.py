@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from mlipbench.datasets.columnar import Split
     from mlipbench.scoring.adsorption import AdsorptionReferences
     from mlipbench.scoring.conversion import EnergyShift
     from mlipbench.store.predictions import PredictionBlock
+    from mlipbench.structures.columnar import Split
     from mlipbench.typing import BoolArray, FloatArray, IntArray, StrArray
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -13,7 +13,33 @@ if TYPE_CHECKING:
     from mlipbench.structures.batch import StructureBatch
     from mlipbench.typing import BoolArray, FloatArray, IntArray
 
+SHELL_WIDTH: Final = 0.01
+"""Å², how far a neighbour may lie beyond the last one counted and still belong to its shell (OC20's rule)."""
 _FLAT = 1e-8  # volume spanned by the unit vectors of the periodic directions below which they count as dependent
+
+
+@dataclass(frozen=True, slots=True)
+class NeighborCap:
+    """How many neighbours an atom may have.
+
+    Attributes:
+        nearest: The number K.
+        whole_shells: Whether shells are kept whole: every neighbour stays whose squared distance exceeds that of the
+            (K + 1)-th nearest by at most `SHELL_WIDTH`, so that at least K + 1 stay where more than K are there. This
+            is the rule of the OC20 code base where it builds graphs itself. Without, exactly K stay; among equally
+            distant ones the first in the list, which breaks the symmetry of crystals.
+
+    Raises:
+        ValueError: The number is not positive.
+    """
+
+    nearest: int
+    whole_shells: bool
+
+    def __post_init__(self) -> None:
+        """Refuse a number that leaves nothing."""
+        if self.nearest < 1:
+            raise ValueError(f"a cap of {self.nearest} neighbours leaves none")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,6 +122,57 @@ def neighbor_list(batch: StructureBatch, cutoff: float) -> NeighborList:
         j=np.ascontiguousarray(pairs[:, 1]),
         shifts=np.concatenate([np.zeros((0, 3), dtype=np.int64), *(shifts for _, shifts in found)]),
         offsets=np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]),
+    )
+
+
+def within(neighbors: NeighborList, batch: StructureBatch, cutoff: float) -> NeighborList:
+    """Return the edges shorter than `cutoff`, of a list that may be longer and whose atoms may have moved.
+
+    Args:
+        neighbors: The list.
+        batch: The structures it was made of.
+        cutoff: Å.
+    """
+    short = np.einsum("ek,ek->e", *[neighbors.vectors(batch)] * 2) < cutoff * cutoff
+    return _selected(neighbors, short, float(cutoff))
+
+
+def nearest_neighbors(neighbors: NeighborList, batch: StructureBatch, cap: NeighborCap) -> NeighborList:
+    """Return the edges that a cap leaves each atom; the order is kept.
+
+    An edge may stay whose reverse goes.
+
+    Args:
+        neighbors: The list, sorted by the atom edges start at.
+        batch: The structures it was made of.
+        cap: The cap.
+    """
+    counts = np.bincount(neighbors.i, minlength=batch.n_atoms)
+    if counts.max(initial=0) <= cap.nearest:
+        return neighbors
+    vectors = neighbors.vectors(batch)
+    squared = np.einsum("ek,ek->e", vectors, vectors)
+    by_distance = np.lexsort((squared, neighbors.i))
+    starts = np.cumsum(counts) - counts
+    rank = np.empty(len(squared), dtype=np.int64)
+    rank[by_distance] = np.arange(len(squared)) - starts[neighbors.i[by_distance]]
+    kept = rank < cap.nearest
+    if cap.whole_shells:
+        crowded = counts > cap.nearest
+        reach = np.full(batch.n_atoms, np.inf)
+        reach[crowded] = squared[by_distance[starts[crowded] + cap.nearest]] + SHELL_WIDTH
+        kept = squared <= reach[neighbors.i]
+    return _selected(neighbors, kept, neighbors.cutoff)
+
+
+def _selected(neighbors: NeighborList, kept: BoolArray, cutoff: float) -> NeighborList:
+    before = np.concatenate([[0], np.cumsum(kept)])
+    return NeighborList(
+        cutoff=cutoff,
+        i=neighbors.i[kept],
+        j=neighbors.j[kept],
+        shifts=neighbors.shifts[kept],
+        offsets=before[neighbors.offsets],
     )
 
 

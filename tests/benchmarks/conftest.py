@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from mlipbench.datasets.columnar import Labels, Split
 from mlipbench.datasets.writer import ColumnarWriter
 from mlipbench.structures import StructureBatch
+from mlipbench.structures.columnar import Labels, Split
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -32,10 +32,10 @@ def anonymous(pid: int) -> int:
 
 def score(folder) -> None:
     """Score predictions that are all zero."""
-    from mlipbench.datasets.columnar import Split
     from mlipbench.metrics.errors import S2EF_METRICS, evaluate
     from mlipbench.scoring.files import write_scores
     from mlipbench.scoring.split import EnergyTreatment, score_split
+    from mlipbench.structures.columnar import Split
 
     split = Split(folder / "split", "synthetic", "all")
     scores = score_split(

@@ -23,7 +23,8 @@ SHARED = (
     ("errors", "typing", "elements", "version", "budget", "progress", "status"),
     ("units", "yamlfile"),
     ("structures",),
-    ("metrics", "protocol", "models.interface"),
+    ("metrics", "protocol", "models.interface", "recipe"),
+    ("checkpoint",),
 )
 PARENT = (
     ("suite", "datasets", "models", "environments"),

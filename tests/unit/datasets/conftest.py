@@ -9,11 +9,11 @@ import pytest
 
 from mlipbench.datasets import children, prepare
 from mlipbench.datasets import convert as converter
-from mlipbench.datasets.columnar import Split
 from mlipbench.datasets.entry import DatasetEntry
 from mlipbench.datasets.prepare import DataLocation
 from mlipbench.datasets.readers import read
 from mlipbench.datasets.writer import ColumnarWriter
+from mlipbench.structures.columnar import Split
 
 if TYPE_CHECKING:
     from collections.abc import Callable

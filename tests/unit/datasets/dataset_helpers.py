@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from mlipbench.datasets.columnar import Split
     from mlipbench.datasets.entry import DatasetEntry
+    from mlipbench.structures.columnar import Split
 
     Convert = Callable[..., Split]
     MakeEntry = Callable[..., DatasetEntry]

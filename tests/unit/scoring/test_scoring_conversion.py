@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlipbench.datasets.columnar import Labels, Split
 from mlipbench.datasets.references import ReferenceMap
 from mlipbench.datasets.writer import ColumnarWriter
 from mlipbench.errors import NothingSelectedError
 from mlipbench.scoring.adsorption import AdsorptionReferences
 from mlipbench.scoring.conversion import fit_shift, split_composition
 from mlipbench.structures import StructureBatch
+from mlipbench.structures.columnar import Labels, Split
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from mlipbench.datasets.columnar import META, Labels, Split
 from mlipbench.datasets.writer import ColumnarWriter
 from mlipbench.errors import DatasetError
 from mlipbench.structures import StructureBatch, concatenate
+from mlipbench.structures.columnar import META, Labels, Split
 
 if TYPE_CHECKING:
     from pathlib import Path

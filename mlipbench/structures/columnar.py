@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from mlipbench.errors import DatasetError
-from mlipbench.structures import StructureBatch
+from mlipbench.structures.batch import StructureBatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -1,0 +1,206 @@
+"""Checkpoints of our own networks: a folder with the weights as safetensors and everything else as JSON."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
+
+from mlipbench.errors import ConfigError, PrerequisiteError
+from mlipbench.recipe import Recipe, ReferenceKind, TrainedOn
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORMAT: Final = 1
+RECORD_FILE: Final = "checkpoint.json"
+WEIGHTS_FILE: Final = "model.safetensors"
+LOG_FILE: Final = "log.csv"
+TRAINED_SHARE: Final = 0.5
+"""A network counts as trained where its force MAE is certainly below this share of the zero-force floor's."""
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EnergyReferenceValues(_Closed):
+    """What was subtracted from the energies and is added to predictions, in float64.
+
+    Attributes:
+        kind: Which rule gave the values.
+        offset: eV, per structure; the mean energy for ``mean``, else zero.
+        per_element: eV by atomic number; empty unless the kind is ``per_element``.
+    """
+
+    kind: ReferenceKind
+    offset: float = 0.0
+    per_element: dict[int, float] = {}
+
+
+class Evaluation(_Closed):
+    """One point of a learning curve.
+
+    Attributes:
+        step: Optimiser steps done.
+        seconds: Wall time of the training so far, validations included.
+        learning_rate: The learning rate now.
+        loss: Mean training loss since the last evaluation.
+        energy_mae: eV per structure, on the validation structures.
+        forces_mae: eV/Å, component mean on the validation structures.
+    """
+
+    step: int
+    seconds: float
+    learning_rate: float
+    loss: float
+    energy_mae: float
+    forces_mae: float
+
+
+class Candidate(_Closed):
+    """What one learning rate of the grid came to.
+
+    Attributes:
+        learning_rate: The learning rate.
+        forces_mae: eV/Å, the best validation force MAE.
+        energy_mae: eV, validation energy MAE of the same weights.
+        best_step: Step of these weights.
+        steps: Steps done in all.
+        seconds: Wall time.
+    """
+
+    learning_rate: float
+    forces_mae: float
+    energy_mae: float
+    best_step: int
+    steps: int
+    seconds: float
+
+
+class Verdict(_Closed):
+    """Whether the network counts as trained, judged on the validation structures.
+
+    Attributes:
+        n_structures: Number of validation structures.
+        zero_forces_mae: eV/Å, the force MAE of a model that predicts no forces.
+        ratio: Force MAE over `zero_forces_mae`.
+        low: Lower end of the 95 % interval of the ratio, None where there are too few clusters for one.
+        high: Upper end.
+        trained: Whether the ratio, interval included, is below `TRAINED_SHARE`.
+    """
+
+    n_structures: int
+    zero_forces_mae: float
+    ratio: float
+    low: float | None
+    high: float | None
+    trained: bool
+
+
+class CheckpointRecord(_Closed):
+    """Everything about a checkpoint but its weights.
+
+    Attributes:
+        format: Version of this schema.
+        name: Name of the checkpoint as a model.
+        identity: Content address: network, recipe and data decide it.
+        net: Name of the network.
+        config: Its configuration as plain data.
+        parameters: Number of its parameters.
+        elements: Atomic numbers it has seen and covers.
+        energy_reference: What was subtracted from the energies.
+        data: The data it was trained on.
+        recipe: How it was trained.
+        learning_rate: The learning rate that was chosen.
+        candidates: What each learning rate came to.
+        curve: The learning curve at the learning rate chosen.
+        verdict: Whether it counts as trained.
+        device: Device type it was trained on.
+        processes: Number of processes that trained together.
+        threads: Threads of each.
+        hardware: What is known of the machine.
+        packages: Versions of packages.
+        code: `mlipbench.version.code_version` of the code that trained it.
+        weights_sha256: Checksum of `WEIGHTS_FILE`.
+    """
+
+    format: Literal[1] = FORMAT
+    name: str
+    identity: str
+    net: str
+    config: dict[str, Any]
+    parameters: int
+    elements: tuple[PositiveInt, ...]
+    energy_reference: EnergyReferenceValues
+    data: TrainedOn
+    recipe: Recipe
+    learning_rate: float
+    candidates: tuple[Candidate, ...]
+    curve: tuple[Evaluation, ...]
+    verdict: Verdict
+    device: str
+    processes: int = 1
+    threads: int = 1
+    hardware: dict[str, Any] = {}
+    packages: dict[str, str] = {}
+    code: str
+    weights_sha256: str
+
+    @model_validator(mode="after")
+    def _chosen(self) -> Self:
+        if self.learning_rate not in {candidate.learning_rate for candidate in self.candidates}:
+            raise ValueError("learning_rate is none of the candidates'")
+        return self
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Return whether a folder holds a finished checkpoint of ours; its content is not checked."""
+    return (folder / RECORD_FILE).is_file()
+
+
+def read_checkpoint(folder: Path) -> CheckpointRecord:
+    """Return the record of a checkpoint whose weights are what it says.
+
+    Args:
+        folder: Its folder.
+
+    Raises:
+        ConfigError: The record is invalid, or the weights are other ones.
+        PrerequisiteError: A file is missing or cannot be read.
+    """
+    path = folder / RECORD_FILE
+    try:
+        text = path.read_bytes()
+        with (folder / WEIGHTS_FILE).open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        where = path if not path.is_file() else folder / WEIGHTS_FILE
+        raise PrerequisiteError(f"the checkpoint cannot be read ({error.strerror})", file=where) from None
+    try:
+        record = CheckpointRecord.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where_in = ".".join(str(part) for part in first["loc"]) or None
+        raise ConfigError(
+            f"not a checkpoint record of this version: {first['msg']}", file=path, where=where_in,
+            remedy="train it again, or use the version of mlipbench that wrote it",
+        ) from None  # fmt: skip
+    if record.weights_sha256 != found:
+        raise ConfigError(
+            f"the weights have sha256 {found}, the record says {record.weights_sha256}", file=folder / WEIGHTS_FILE,
+            remedy="the file is truncated or changed; copy it again or train it again",
+        )  # fmt: skip
+    return record
+
+
+def checkpoint_sha256(folder: Path) -> str:
+    """Return the checksum of a checkpoint: that of its record, which names that of the weights.
+
+    Raises:
+        ConfigError: The weights are other ones.
+        PrerequisiteError: A file is missing.
+    """
+    read_checkpoint(folder)
+    return hashlib.sha256((folder / RECORD_FILE).read_bytes()).hexdigest()
