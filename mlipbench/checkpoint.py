@@ -48,7 +48,7 @@ class Evaluation(_Closed):
         learning_rate: The learning rate now.
         loss: Mean training loss since the last evaluation.
         energy_mae: eV per structure, on the validation structures.
-        forces_mae: eV/Å, component mean on the validation structures.
+        forces_mae: eV/Å, component mean on the validation structures; None where they have no forces.
     """
 
     step: int
@@ -56,7 +56,7 @@ class Evaluation(_Closed):
     learning_rate: float
     loss: float
     energy_mae: float
-    forces_mae: float
+    forces_mae: float | None
 
 
 class Candidate(_Closed):
@@ -64,7 +64,7 @@ class Candidate(_Closed):
 
     Attributes:
         learning_rate: The learning rate.
-        forces_mae: eV/Å, the best validation force MAE.
+        forces_mae: eV/Å, the best validation force MAE; None where there are no forces.
         energy_mae: eV, validation energy MAE of the same weights.
         best_step: Step of these weights.
         steps: Steps done in all.
@@ -72,7 +72,7 @@ class Candidate(_Closed):
     """
 
     learning_rate: float
-    forces_mae: float
+    forces_mae: float | None
     energy_mae: float
     best_step: int
     steps: int
@@ -84,16 +84,16 @@ class Verdict(_Closed):
 
     Attributes:
         n_structures: Number of validation structures.
-        zero_forces_mae: eV/Å, the force MAE of a model that predicts no forces.
-        ratio: Force MAE over `zero_forces_mae`.
+        zero_forces_mae: eV/Å, the force MAE of a model that predicts no forces; None where there are no forces.
+        ratio: Force MAE over `zero_forces_mae`; None where that is nothing.
         low: Lower end of the 95 % interval of the ratio, None where there are too few clusters for one.
         high: Upper end.
         trained: Whether the ratio, interval included, is below `TRAINED_SHARE`.
     """
 
     n_structures: int
-    zero_forces_mae: float
-    ratio: float
+    zero_forces_mae: float | None
+    ratio: float | None
     low: float | None
     high: float | None
     trained: bool

@@ -11,19 +11,20 @@ class Display(Protocol):
     The texts may come from models and third parties; implementations make them harmless before they show them.
     """
 
-    def begin(self, run: str, total: int) -> None:
+    def begin(self, run: str, total: int, unit: str = "structures") -> None:
         """Start a new part.
 
         Args:
             run: What it is, such as ``emt float64: mini-slabs/test``.
-            total: Structures still to be computed.
+            total: How many are still to be done; 0 where it is not known.
+            unit: What is counted.
         """
 
     def advance(self, done: int, failed: int = 0) -> None:
-        """Count structures since the last call.
+        """Count what was done since the last call.
 
         Args:
-            done: Structures finished since the last call, failed ones included.
+            done: How many were finished since the last call, failed ones included.
             failed: How many of these failed.
         """
 
@@ -42,7 +43,7 @@ class Display(Protocol):
 class SilentDisplay:
     """A `Display` that shows nothing."""
 
-    def begin(self, run: str, total: int) -> None:
+    def begin(self, run: str, total: int, unit: str = "structures") -> None:
         """Show nothing."""
 
     def advance(self, done: int, failed: int = 0) -> None:

@@ -26,11 +26,14 @@ class Subset(_Closed):
         shuffle_seed: Seed of a permutation of the structures before `slice` is taken; subsets with one seed and slices
             that do not overlap are disjoint.
         slice: Start, stop and step, as in Python; None takes all.
+        whole_clusters: Whether clusters (relaxations, molecules) are permuted and sliced in place of structures, so
+            that no cluster has structures on both sides.
     """
 
     split: str
     shuffle_seed: Annotated[int, Field(ge=0)] | None = None
     slice: tuple[int | None, int | None, int | None] | None = None
+    whole_clusters: bool = False
 
     @model_validator(mode="after")
     def _step(self) -> Self:
@@ -38,17 +41,19 @@ class Subset(_Closed):
             raise ValueError("the step of `slice` is zero")
         return self
 
-    def indices(self, n: int) -> npt.NDArray[np.int64]:
+    def indices(self, clusters: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return the indices of the structures in rising order.
 
         Args:
-            n: Number of structures of the split.
+            clusters: Shape (n_structures,), code of the cluster of each structure of the split, counted from 0.
         """
+        n = int(clusters.max(initial=-1)) + 1 if self.whole_clusters else len(clusters)
         order = np.arange(n)
         if self.shuffle_seed is not None:
             # sorted raw output of the bit generator: unlike Generator.permutation it may not change between versions
             order = np.argsort(np.random.PCG64(self.shuffle_seed).random_raw(n), kind="stable")
-        return np.sort(order[slice(*(self.slice or (None, None, None)))])
+        chosen = order[slice(*(self.slice or (None, None, None)))]
+        return np.flatnonzero(np.isin(clusters, chosen)) if self.whole_clusters else np.sort(chosen)
 
 
 class ReferenceKind(StrEnum):
@@ -120,6 +125,7 @@ class Recipe(_Closed):
         model: The network, where the command line or the suite names none.
         dataset: The dataset, where the command line or the suite names none.
         preset: Preset of the network.
+        changes: Fields of the network's configuration that differ from the preset's.
         train: Structures the weights are fitted to.
         validation: Structures that choose learning rate, schedule, early stopping and the weights that are kept. None
             of them may be among the training structures.
@@ -146,6 +152,7 @@ class Recipe(_Closed):
     model: str | None = None
     dataset: str | None = None
     preset: str
+    changes: dict[str, Any] = {}
     train: Subset
     validation: Subset
     energy_reference: ReferenceKind
@@ -182,6 +189,9 @@ class TrainedOn(_Closed):
         energy_reference: What the energies are measured against, as in `mlipbench.models.interface.EnergyReference`.
         free_atoms_only: Whether only the forces of free atoms count.
         drawn_from: Training sets these structures belong to, as cards name them.
+        n_train: Number of training structures.
+        n_validation: Number of validation structures.
+        mean_atoms: Atoms of a training structure, on average.
         train_hash: Content hash of the split the training structures are from.
         validation_hash: Content hash of the split the validation structures are from.
     """
@@ -192,6 +202,9 @@ class TrainedOn(_Closed):
     energy_reference: str
     free_atoms_only: bool
     drawn_from: tuple[str, ...] = ()
+    n_train: PositiveInt
+    n_validation: PositiveInt
+    mean_atoms: PositiveFloat
     train_hash: str
     validation_hash: str
 

@@ -9,7 +9,7 @@ import typer
 from typer.main import get_command
 
 from mlipbench import __version__
-from mlipbench.cli import data, listing, output, plan, report, run, schema, score
+from mlipbench.cli import data, listing, output, plan, report, run, schema, score, train
 from mlipbench.errors import ExitCode, MlipbenchError
 
 _EPILOG: Final = """\
@@ -51,6 +51,7 @@ def _root(
 app.command("run", epilog=_EPILOG)(run.run)
 app.command("plan", epilog=_EPILOG)(plan.plan)
 app.command("list", epilog=_EPILOG)(listing.list_)
+app.command("train", epilog=_EPILOG)(train.train)
 app.command("score", epilog=_EPILOG)(score.score)
 app.command("report", epilog=_EPILOG)(report.report)
 app.command("schema", epilog=_EPILOG)(schema.schema)

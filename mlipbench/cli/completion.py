@@ -28,3 +28,10 @@ def datasets(incomplete: str) -> list[str]:
     from mlipbench.datasets.names import entry_names
 
     return [name for name in entry_names() if name.startswith(incomplete)]
+
+
+def recipes(incomplete: str) -> list[str]:
+    """Return the shipped recipes that begin so."""
+    from mlipbench.recipes import recipe_names
+
+    return [name for name in recipe_names() if name.startswith(incomplete)]

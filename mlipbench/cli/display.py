@@ -60,23 +60,28 @@ class PlainDisplay:
         """Start without a part."""
         self._clock = clock
         self._total = self._done = self._failed = 0
+        self._unit = "structures"
         self._start = self._last = clock()
 
-    def begin(self, run: str, total: int) -> None:
+    def begin(self, run: str, total: int, unit: str = "structures") -> None:
         """Say what starts."""
-        self._total, self._done, self._failed = total, 0, 0
+        self._total, self._done, self._failed, self._unit = total, 0, 0, unit
         self._start = self._last = self._clock()
-        say(f"{run}: {total} structures")
+        say(f"{run}: {total} {unit}" if total else run)
 
     def advance(self, done: int, failed: int = 0) -> None:
         """Count, and say so if nothing was said for a while."""
         self._done += done
         self._failed += failed
         now = self._clock()
-        if now - self._last >= _EVERY and self._done < self._total:
-            self._last = now
+        if now - self._last < _EVERY or self._done >= self._total > 0:
+            return
+        self._last = now
+        if self._total:
             remaining = (self._total - self._done) * (now - self._start) / max(self._done, 1)
             say(f"  {self._done}/{self._total}, {self._rate(now)}, {remaining:.0f} s left, {self._failed} failed")
+        else:
+            say(f"  {self._done}, {self._rate(now)}")
 
     def note(self, text: str) -> None:
         """Say it."""
@@ -85,11 +90,11 @@ class PlainDisplay:
     def end(self, run: str, status: str) -> None:
         """Say how it ended."""
         now = self._clock()
-        took = f"{self._done} structures in {now - self._start:.1f} s, {self._rate(now)}"
+        took = f"{self._done} {self._unit} in {now - self._start:.1f} s, {self._rate(now)}"
         say(f"{run}: {status}, {took}, {self._failed} failed")
 
     def _rate(self, now: float) -> str:
-        return f"{self._done / max(now - self._start, 1e-9):.3g} structures/s"
+        return f"{self._done / max(now - self._start, 1e-9):.3g} {self._unit}/s"
 
 
 class RichDisplay:
@@ -117,15 +122,17 @@ class RichDisplay:
         )
         self._task: TaskID | None = None
         self._failed = 0
+        self._unit = "structures"
         self._begun = time.monotonic()
 
-    def begin(self, run: str, total: int) -> None:
+    def begin(self, run: str, total: int, unit: str = "structures") -> None:
         """Draw a bar."""
         self._remove()
         self._progress.start()
         self._failed = 0
+        self._unit = unit
         self._begun = time.monotonic()
-        self._task = self._progress.add_task(clean(run), total=total, rate="", failures="")
+        self._task = self._progress.add_task(clean(run), total=total or None, rate="", failures="")
 
     def advance(self, done: int, failed: int = 0) -> None:
         """Move the bar."""
@@ -146,7 +153,7 @@ class RichDisplay:
         done = self._progress.tasks[0].completed if self._task is not None else 0
         took = time.monotonic() - self._begun
         self._remove()
-        self._print(f"{run}: {status}, {done:.0f} structures in {took:.1f} s, {self._failed} failed")
+        self._print(f"{run}: {status}, {done:.0f} {self._unit} in {took:.1f} s, {self._failed} failed")
 
     def close(self) -> None:
         """Take the bar off the screen."""

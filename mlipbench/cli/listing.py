@@ -22,16 +22,19 @@ class Kind(StrEnum):
 
     MODELS = "models"
     SUITES = "suites"
+    RECIPES = "recipes"
     DATASETS = "datasets"
     METRICS = "metrics"
     ENVIRONMENTS = "environments"
 
 
 def list_(
-    kind: Annotated[Kind, typer.Argument(metavar="models|suites|datasets|metrics|environments", help="What to list.")],
+    kind: Annotated[
+        Kind, typer.Argument(metavar="models|suites|recipes|datasets|metrics|environments", help="What to list.")
+    ],
     json: options.JsonOption = False,
 ) -> int:
-    """List models, suites, datasets, metrics or environments."""
+    """List models, suites, recipes, datasets, metrics or environments."""
     columns, make = _LISTS[kind]
     rows = make()
     if json:
@@ -49,8 +52,20 @@ def _models() -> Rows:
         card = _card(name)
         capabilities = card.get("capabilities", {})
         fields = {key: capabilities.get(key) for key in ("forces", "energy_reference", "level_of_theory")}
-        rows.append({"name": name, "adapter": card.get("adapter"), "environment": card.get("environment"), **fields})
+        place = {"name": name, "adapter": card.get("adapter"), "environment": card.get("environment")}
+        rows.append({**place, **fields, "parameters": _parameters(name) if card.get("trainable") else None})
     return rows
+
+
+def _parameters(name: str) -> "Mapping[str, int] | None":
+    """Return the parameters of a network by preset, counted from the built network; None where torch is missing."""
+    from mlipbench.cachedir import default_cache
+    from mlipbench.execution.counting import network_parameters
+
+    try:
+        return network_parameters(default_cache())[name]
+    except MlipbenchError:
+        return None
 
 
 def _card(name: str) -> "Mapping[str, Any]":
@@ -76,6 +91,13 @@ def _suites() -> Rows:
         fields = {"version": suite.get("version"), "models": models, "datasets": datasets}
         rows.append({"name": name, **fields, "description": suite.get("description", "")})
     return rows
+
+
+def _recipes() -> Rows:
+    from mlipbench.recipes import recipe_names, recipe_path
+
+    keys = ("version", "model", "dataset", "preset", "steps", "seconds", "description")
+    return [{"name": name, **{key: _read(recipe_path(name)).get(key) for key in keys}} for name in recipe_names()]
 
 
 def _datasets() -> Rows:
@@ -125,8 +147,12 @@ def _read(path: Path) -> "Mapping[str, Any]":
 
 
 _LISTS: dict[Kind, tuple[tuple[str, ...], Callable[[], Rows]]] = {
-    Kind.MODELS: (("name", "adapter", "environment", "forces", "energy_reference", "level_of_theory"), _models),
+    Kind.MODELS: (
+        ("name", "adapter", "environment", "forces", "energy_reference", "level_of_theory", "parameters"),
+        _models,
+    ),
     Kind.SUITES: (("name", "version", "models", "datasets", "description"), _suites),
+    Kind.RECIPES: (("name", "version", "model", "dataset", "preset", "description"), _recipes),
     Kind.DATASETS: (("name", "splits", "level_of_theory", "energy_reference", "title"), _datasets),
     Kind.METRICS: (("name", "task", "unit", "better", "title"), _metrics),
     Kind.ENVIRONMENTS: (("name", "ready", "how"), _environments),

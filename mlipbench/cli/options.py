@@ -115,7 +115,8 @@ def data_location(data_root: Path | None) -> "DataLocation":
     Raises:
         PrerequisiteError: The directory does not exist.
     """
-    from mlipbench.datasets.prepare import DataLocation, default_cache
+    from mlipbench.cachedir import default_cache
+    from mlipbench.datasets.prepare import DataLocation
     from mlipbench.errors import PrerequisiteError
 
     if data_root is not None and not data_root.is_dir():

@@ -65,6 +65,7 @@ def _describe_run(run: "RunPlan") -> list[str]:
     ]
     if rows:
         parts.extend(f"  {line}" for line in aligned(rows, _COLUMNS).splitlines())
+    parts.extend(_line("  training", training.describe()) for training in run.trainings.values())
     parts.extend(_line("  missing", text) for text in run.missing)
     parts.extend(_line("  not applicable", text) for text in _refusals(run))
     parts.extend(_line("  conversion", text) for text in _conversions(run))

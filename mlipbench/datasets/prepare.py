@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -67,14 +66,6 @@ class VerifyReport:
     n_atoms: int
     content_hash: str
     problems: tuple[str, ...]
-
-
-def default_cache() -> Path:
-    """Return ``MLIPBENCH_CACHE``, else ``mlipbench`` in the user's cache folder (``XDG_CACHE_HOME``, ``~/.cache``)."""
-    own = os.environ.get("MLIPBENCH_CACHE")
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlipbench"
 
 
 def find_files(entry: DatasetEntry, split: str, location: DataLocation) -> list[Path]:

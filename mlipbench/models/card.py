@@ -23,7 +23,7 @@ from mlipbench.elements import parse_elements
 from mlipbench.errors import ConfigError, PrerequisiteError
 from mlipbench.models.interface import Capabilities, EnergyReference, ForceKind, Need, NeighborSource, Property
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_NAME = re.compile(r"[a-z0-9][a-z0-9.+_-]*")
 _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -39,7 +39,8 @@ class Checkpoint(_Closed):
 
     Attributes:
         name: Name of a checkpoint the model's package knows.
-        path: File of the checkpoint; a relative path starts at the folder of the card.
+        path: File of the checkpoint, or folder of one of ours (`mlipbench.checkpoint`); a relative path starts at the
+            folder of the card.
         sha256: Checksum; None where nobody published or computed one.
     """
 
@@ -82,7 +83,7 @@ class CapabilitySpec(_Closed):
 
     Attributes:
         elements: Symbols, atomic numbers and ranges of these, such as ``1-89`` or ``H, C, N, O``; None where a fit
-            decides.
+            or a training decides.
         stress: Whether the model predicts the stress; energy and forces are predicted by every model.
     """
 
@@ -116,6 +117,7 @@ class ModelCard(_Closed):
         checkpoint: Weights, where the model has some.
         checkpoints: Weights by name of the dataset, where each dataset has a model of its own.
         fitted: Whether parameters are fitted to the fit split of the dataset.
+        trainable: Whether the model is one of `mlipbench.nets`, of the card's name, which recipes train.
         kwargs: Arguments of the adapter.
         capabilities: What the model can do.
         batch: Batch budget, or None where it is to be measured.
@@ -132,6 +134,7 @@ class ModelCard(_Closed):
     checkpoint: Checkpoint | None = None
     checkpoints: dict[str, Checkpoint] = Field(default_factory=dict)
     fitted: bool = False
+    trainable: bool = False
     kwargs: dict[str, Any] = Field(default_factory=dict)
     capabilities: CapabilitySpec
     batch: BatchBudget | None = None
@@ -147,7 +150,7 @@ class ModelCard(_Closed):
     @classmethod
     def _plain_name(cls, value: str) -> str:
         if not _NAME.fullmatch(value):
-            raise ValueError(f"{value!r} must be lower-case letters, digits, dots, dashes and underscores")
+            raise ValueError(f"{value!r} must be lower-case letters, digits, dots, dashes, plus signs and underscores")
         return value
 
     @field_validator("adapter")
@@ -163,8 +166,10 @@ class ModelCard(_Closed):
             raise ValueError("a card has either checkpoint or checkpoints")
         if self.fitted and (self.checkpoint is not None or self.checkpoints):
             raise ValueError("a fitted model has no checkpoint")
-        if self.capabilities.elements is None and not self.fitted:
-            raise ValueError("capabilities.elements may be left out only where fitted is true")
+        if self.fitted and self.trainable:
+            raise ValueError("a card is either fitted or trainable")
+        if self.capabilities.elements is None and not (self.fitted or self.trainable):
+            raise ValueError("capabilities.elements may be left out only where fitted or trainable is true")
         return self
 
     def declared(self) -> Capabilities:
@@ -216,11 +221,21 @@ class ModelCard(_Closed):
         if checkpoint is None or checkpoint.path is None:
             return None if checkpoint is None else checkpoint.sha256
         path = (self._folder or Path()) / checkpoint.path
+        if path.is_dir():
+            from mlipbench.checkpoint import checkpoint_sha256
+
+            found = checkpoint_sha256(path)
+            return self._declared(checkpoint, found, path)
         try:
             with path.open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise PrerequisiteError(f"the checkpoint cannot be read ({error.strerror})", file=path) from None
+        return self._declared(checkpoint, found, path)
+
+    @staticmethod
+    def _declared(checkpoint: Checkpoint, found: str, path: Path) -> str:
+        """Return the checksum found, if it is the one declared."""
         if checkpoint.sha256 not in {None, found}:
             raise ConfigError(
                 f"the checkpoint has sha256 {found}, the card declares {checkpoint.sha256}", file=path,

@@ -31,6 +31,7 @@ BUILT_IN_ADAPTERS: Final = MappingProxyType(
         "chgnet": "mlipbench.adapters.chgnet:ChgnetAdapter",
         "composition": "mlipbench.adapters.composition:CompositionAdapter",
         "lj": "mlipbench.adapters.lj:LennardJonesAdapter",
+        "nets": "mlipbench.adapters.nets:NetsAdapter",
     }
 )
 
@@ -45,11 +46,12 @@ def card_names() -> tuple[str, ...]:
 
 
 def load_card(name_or_path: str | Path, *, trust: bool = False) -> ModelCard:
-    """Return a card by its name, or by the path of its file.
+    """Return a card by its name, by the path of its file, or by the folder of a checkpoint of one of our networks.
 
     Args:
         name_or_path: A name from `card_names`, or a path: whatever ends in ``.yaml`` or ``.yml`` or holds a ``/``.
-        trust: Consent to a card that is neither shipped nor installed.
+        trust: Consent to a card that is neither shipped nor installed. A checkpoint of ours holds data only and needs
+            none.
 
     Raises:
         ConfigError: The name is unknown, or the card is invalid.
@@ -57,6 +59,8 @@ def load_card(name_or_path: str | Path, *, trust: bool = False) -> ModelCard:
     """
     if _is_path(name_or_path):
         path = Path(name_or_path)
+        if path.is_dir():
+            return _card_of_checkpoint(path)
         if not trust:
             raise PrerequisiteError(
                 "a card given by path can run any code", file=path, remedy="read it, then give --trust"
@@ -83,6 +87,34 @@ def adapter_target(card: ModelCard) -> str:
     if card.adapter not in BUILT_IN_ADAPTERS:
         raise _unknown("adapter", card.adapter, BUILT_IN_ADAPTERS)
     return BUILT_IN_ADAPTERS[card.adapter]
+
+
+def _card_of_checkpoint(folder: Path) -> ModelCard:
+    """Return a card for a checkpoint: that of its network, with what the checkpoint was trained on."""
+    from mlipbench.checkpoint import is_checkpoint, read_checkpoint
+    from mlipbench.elements import format_elements
+    from mlipbench.models.card import ModelCard
+
+    if not is_checkpoint(folder):
+        raise ConfigError(
+            "the folder holds no checkpoint", file=folder, remedy="name a folder that `mlipbench train` has finished"
+        )
+    record = read_checkpoint(folder)
+    net = load_card(record.net).model_dump(mode="json")
+    capabilities = {
+        "elements": format_elements(set(record.elements)),
+        "energy_reference": record.data.energy_reference,
+        "level_of_theory": record.data.level_of_theory,
+    }
+    changes = {
+        "name": record.name,
+        "checkpoint": {"path": "."},
+        "checkpoints": {},
+        "trainable": False,
+        "capabilities": net["capabilities"] | capabilities,
+        "training_data": [record.data.dataset, *record.data.drawn_from],
+    }
+    return ModelCard.model_validate(net | changes).in_folder(folder)
 
 
 def _unknown(kind: str, name: str, known: Iterable[str]) -> ConfigError:

@@ -37,14 +37,13 @@ class GaussianBasis(nn.Module):
     def __init__(self, size: int, cutoff: float) -> None:
         """Place the centres."""
         super().__init__()
-        self.cutoff = cutoff
-        self.coefficient = -0.5 * (size - 1) ** 2
-        self.register_buffer("centres", torch.linspace(0.0, 1.0, size), persistent=False)
+        # in units of their spacing, whole numbers, the centres are exact in every precision
+        self.scale = (size - 1) / cutoff
+        self.register_buffer("centres", torch.arange(float(size)), persistent=False)
 
     def forward(self, distances: Tensor) -> Tensor:
         """Return the functions, shape (n_edges, size), at distances of shape (n_edges,), Å."""
-        scaled = distances[:, None] / self.cutoff
-        return torch.exp(self.coefficient * (scaled - self.centres) ** 2)
+        return torch.exp(-0.5 * (distances[:, None] * self.scale - self.centres) ** 2)
 
 
 class ScaledSiLU(nn.Module):

@@ -11,44 +11,35 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
 from mlipbench.environments import find_environment
 from mlipbench.errors import ConfigError, NothingSelectedError, PrerequisiteError
-from mlipbench.metrics.errors import S2EF_METRICS
-from mlipbench.models.interface import Property
 from mlipbench.models.registry import card_names, load_card
 from mlipbench.plan.applicability import (
-    ADSORPTION_METRICS,
-    ENERGY_METRICS,
     EnergyRoute,
     energy_route,
-    why_not_predictable,
 )
-from mlipbench.plan.batches import batch_cost, cut_batches, occupied_density
 from mlipbench.plan.budgets import BudgetQuestion, known_budget
 from mlipbench.plan.cells import METRIC_VERSION, check_metrics, plan_cells
 from mlipbench.plan.open import open_datasets
 from mlipbench.plan.plan import Plan, PlannedSplit, RunPlan, Variant
+from mlipbench.plan.splits import SplitQuestion, plan_splits, refusal
+from mlipbench.plan.training import PlannedTraining, TrainingPlace, plan_training
 from mlipbench.status import Role, Status
 from mlipbench.suite.schema import ModelChoice
 from mlipbench.yamlfile import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from mlipbench.budget import BatchBudget
     from mlipbench.datasets.prepare import DataLocation
     from mlipbench.models.card import ModelCard
     from mlipbench.plan.plan import PlannedCell, PlannedDataset, Selection
-    from mlipbench.structures.columnar import Split
+    from mlipbench.recipe import Recipe
     from mlipbench.suite.schema import Suite
-    from mlipbench.typing import FloatArray, IntArray
 
 PLAN_VERSION: Final = 1
-TASK: Final = "s2ef"
 _CUDA_NODES: Final = ("/dev/nvidiactl", "/dev/dxg")
-_CHUNK: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +51,19 @@ class _Context:
     datasets: Mapping[str, PlannedDataset]
     location: DataLocation
     threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What a run starts from.
+
+    Attributes:
+        seed: Seed of the run; that of a training is counted on from the recipe's.
+        recipe: The recipe that trains the network, or None.
+    """
+
+    seed: int
+    recipe: Recipe | None
 
 
 def build_plan(suite: Suite, selection: Selection, location: DataLocation) -> Plan:
@@ -84,11 +88,13 @@ def build_plan(suite: Suite, selection: Selection, location: DataLocation) -> Pl
     choices = _choices(suite, selection)
     cards = [load_card(_card_place(suite, choice.name), trust=selection.trust) for choice in choices]
     _check_conversions(suite, cards)
-    datasets, missing = open_datasets(suite, location, fitted=any(card.fitted for card in cards))
-    context = _Context(suite, selection, MappingProxyType(datasets), location, selection.threads or _threads())
+    recipes = [_recipe(suite, card, choice) for card, choice in zip(cards, choices, strict=True)]
+    named = [recipe for recipe in recipes if recipe is not None]
+    datasets, missing = open_datasets(suite, location, fitted=any(card.fitted for card in cards), recipes=named)
+    context = _Context(suite, selection, MappingProxyType(datasets), location, selection.threads or worker_threads())
     runs = [
-        _run(context, card, _variant(context, card, choice), seed)
-        for card, choice in zip(cards, choices, strict=True)
+        _run(context, card, _variant(context, card, choice), _Start(seed, recipe))
+        for card, choice, recipe in zip(cards, choices, recipes, strict=True)
         for seed in suite.seeds
     ]
     return Plan(suite, _sha256(suite.model_dump(mode="json")), location, context.datasets, tuple(runs), missing)
@@ -112,6 +118,19 @@ def _card_place(suite: Suite, name: str) -> str:
     if name.endswith((".yaml", ".yml")) and any(choice.name == name for choice in suite.models):
         return str(suite.folder / name)
     return name
+
+
+def _recipe(suite: Suite, card: ModelCard, choice: ModelChoice) -> Recipe | None:
+    """Return the recipe that a suite names for a model."""
+    if choice.recipe is None:
+        return None
+    if not card.trainable:
+        raise ConfigError(
+            f"model {card.name!r} is not trained by recipes", where="models", remedy="leave out `recipe` there"
+        )
+    from mlipbench.recipes import load_recipe
+
+    return load_recipe(choice.recipe, base=suite.folder)
 
 
 def _check_conversions(suite: Suite, cards: list[ModelCard]) -> None:
@@ -172,27 +191,32 @@ def _measured(context: _Context, question: BudgetQuestion) -> BatchBudget | None
         return known
     for name, dataset in context.datasets.items():
         for split in dataset.evaluated:
-            if _refusal(card, name, dataset, dataset.splits[split]) is None:
+            if refusal(card, name, dataset, dataset.splits[split]) is None:
                 return context.selection.measure(question, name, dataset.splits[split])
     return None
 
 
-def _threads() -> int:
+def worker_threads() -> int:
     """Return the threads a worker gets: what ``OMP_NUM_THREADS`` says, else the processors at hand."""
     given = os.environ.get("OMP_NUM_THREADS", "")
     return int(given) if given.isdigit() and int(given) else len(os.sched_getaffinity(0))
 
 
-def _run(context: _Context, card: ModelCard, variant: Variant, seed: int) -> RunPlan:
+def _run(context: _Context, card: ModelCard, variant: Variant, start: _Start) -> RunPlan:
     splits: list[PlannedSplit] = []
     cells: list[PlannedCell] = []
     fits: dict[str, str] = {}
     routes: dict[str, EnergyRoute] = {}
+    trainings: dict[str, PlannedTraining] = {}
     for name, dataset in context.datasets.items():
         conversions = context.suite.datasets[name].energy
         route = energy_route(card, dataset.entry, conversions, dataset.fit_split)
         routes[name] = route
-        planned = list(_splits(context, card, variant, name, route))
+        weights = _weights(context, card, variant, start, name)
+        if isinstance(weights, PlannedTraining):
+            trainings[name] = weights
+        question = SplitQuestion(card, variant, name, dataset, route, weights)
+        planned = list(plan_splits(question, context.suite, context.selection.limit))
         splits += planned
         refused = {split.split: split.reason for split in planned if split.reason}
         for split in planned:
@@ -200,21 +224,41 @@ def _run(context: _Context, card: ModelCard, variant: Variant, seed: int) -> Run
                 cells += list(plan_cells(card, split, dataset, route, context.suite, refused))
         if card.fitted and dataset.fit_split is not None:
             fits[name] = dataset.fit_split
-    checkpoints = {name: card.checkpoint_for(name) for name in context.datasets}
+    checkpoints = {name: None if name in trainings else card.checkpoint_for(name) for name in context.datasets}
     return RunPlan(
         card=card,
         trusted=context.selection.trust,
         variant=variant,
-        seed=seed,
+        seed=start.seed,
         threads=context.threads,
         checkpoints=MappingProxyType(checkpoints),
+        trainings=MappingProxyType(trainings),
         fits=MappingProxyType(fits),
         splits=tuple(splits),
         routes=MappingProxyType(routes),
         cells=tuple(cells),
         missing=_missing(card, variant.device, routes) or _without_budget(card, variant, splits),
-        sha256=_identity(context, card, variant, seed, splits),
+        sha256=_identity(context, card, variant, start.seed, splits, trainings),
     )
+
+
+def _weights(
+    context: _Context, card: ModelCard, variant: Variant, start: _Start, name: str
+) -> PlannedTraining | str | None:
+    """Return the training that makes a model's weights for a dataset, why there are none, or None (a checkpoint)."""
+    if not card.trainable:
+        return None
+    dataset = context.datasets[name]
+    recipe = start.recipe
+    if recipe is None:
+        if card.checkpoint_for(name) is None:
+            return f"the model has no checkpoint for {name}, and the suite names no recipe to train it"
+        return None
+    if recipe.dataset not in {None, dataset.entry.name}:
+        return f"the recipe {recipe.recipe} is one for {recipe.dataset}"
+    seeded = recipe.model_copy(update={"seed": (recipe.seed + start.seed) % 2**32})
+    place = TrainingPlace(context.location.cache, variant.device.partition(":")[0], context.threads)
+    return plan_training(card.name, seeded, dataset.entry, dataset.splits, place)
 
 
 def _without_budget(card: ModelCard, variant: Variant, splits: list[PlannedSplit]) -> tuple[str, ...]:
@@ -236,88 +280,24 @@ def _missing(card: ModelCard, device: str, routes: Mapping[str, EnergyRoute]) ->
     return tuple(lines)
 
 
-def _splits(
-    context: _Context, card: ModelCard, variant: Variant, name: str, route: EnergyRoute
-) -> Iterator[PlannedSplit]:
-    dataset = context.datasets[name]
-    for split_name, roles in _roles(dataset, route, context.suite).items():
-        split = dataset.splits[split_name]
-        limit = context.selection.limit if roles == {Role.EVALUATE} else None
-        size = split.n_structures if limit is None else min(limit, split.n_structures)
-        reason = _refusal(card, name, dataset, split)
-        bounds = np.zeros(1, dtype=np.int64) if reason else _bounds(split, size, card, variant)
-        yield PlannedSplit(
-            task=TASK,
-            dataset=name,
-            split=split_name,
-            role=Role.EVALUATE if Role.EVALUATE in roles else min(roles),
-            n_structures=size,
-            n_atoms=int(split.counts[:size].sum()),
-            bounds=bounds,
-            properties=_properties(card, split, roles),
-            selection="all" if size == split.n_structures else f"first {size}",
-            content_hash=split.content_hash,
-            status=Status.NOT_APPLICABLE if reason else Status.OK,
-            reason=reason,
-        )
-
-
-def _properties(card: ModelCard, split: Split, roles: set[Role]) -> frozenset[Property]:
-    """Return what is asked of the model: what the labels can judge; for shifts and references energies alone."""
-    wanted = {Property.ENERGY}
-    if Role.EVALUATE in roles:
-        wanted |= {Property.FORCES} if split.has_forces else set()
-        wanted |= {Property.STRESS} if split.has_stress else set()
-    return frozenset(wanted) & card.declared().properties
-
-
-def _roles(dataset: PlannedDataset, route: EnergyRoute, suite: Suite) -> dict[str, set[Role]]:
-    """Return what each split is predicted for.
-
-    Splits that models are only fitted on are not predicted, and neither are those that no metric of the suite uses.
-    """
-    metrics = suite.tasks.s2ef.metrics or tuple(S2EF_METRICS)
-    roles: dict[str, set[Role]] = {}
-    if route.fit is not None and not ENERGY_METRICS.isdisjoint(metrics):
-        roles.setdefault(route.fit, set()).add(Role.SHIFT)
-    if dataset.entry.references is not None and not ADSORPTION_METRICS.isdisjoint(metrics):
-        roles.setdefault(dataset.entry.references.split, set()).add(Role.REFERENCE)
-    for name in dataset.evaluated:
-        roles.setdefault(name, set()).add(Role.EVALUATE)
-    return roles
-
-
-def _refusal(card: ModelCard, name: str, dataset: PlannedDataset, split: Split) -> str | None:
-    if card.fitted and dataset.fit_split is None:
-        return "the dataset names no split to fit the model on"
-    if card.checkpoints and card.checkpoint_for(name) is None:
-        return f"the model has no checkpoint for {name}"
-    return why_not_predictable(card.declared(), split)
-
-
-def _bounds(split: Split, size: int, card: ModelCard, variant: Variant) -> IntArray:
-    counts = split.counts[:size]
-    if variant.batch is None:
-        return np.asarray([0, size], dtype=np.int64)
-    cutoff = card.declared().cutoff
-    density = _densities(split, size) if variant.batch.edges is not None else np.zeros(size)
-    cost, limit = batch_cost(variant.batch, counts, density, cutoff)
-    return cut_batches(cost, limit)
-
-
-def _densities(split: Split, size: int) -> FloatArray:
-    parts = [occupied_density(split.structures(start, min(start + _CHUNK, size))) for start in range(0, size, _CHUNK)]
-    return np.concatenate([np.zeros(0), *parts])
-
-
-def _identity(context: _Context, card: ModelCard, variant: Variant, seed: int, splits: list[PlannedSplit]) -> str:
+def _identity(
+    context: _Context,
+    card: ModelCard,
+    variant: Variant,
+    seed: int,
+    splits: list[PlannedSplit],
+    trainings: Mapping[str, PlannedTraining],
+) -> str:
     """Hash everything that decides the predictions and the numbers of a run."""
     suite = context.suite
     return _sha256(
         {
             "plan_version": PLAN_VERSION,
             "metric_version": METRIC_VERSION,
-            "checkpoints": {name: card.checkpoint_sha256(name) for name in context.datasets},
+            "checkpoints": {
+                name: trainings[name].job.identity if name in trainings else card.checkpoint_sha256(name)
+                for name in context.datasets
+            },
             "suite": [suite.suite, suite.version, suite.tasks.model_dump(mode="json")],
             "energy": {name: choice.model_dump(mode="json")["energy"] for name, choice in suite.datasets.items()},
             "card": card.model_dump(mode="json"),

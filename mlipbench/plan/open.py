@@ -13,23 +13,25 @@ from mlipbench.plan.plan import PlannedDataset
 from mlipbench.yamlfile import validate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from mlipbench.datasets.prepare import DataLocation
+    from mlipbench.recipe import Recipe
     from mlipbench.structures.columnar import Split
     from mlipbench.suite.schema import DatasetChoice, Suite
 
 
 def open_datasets(
-    suite: Suite, location: DataLocation, *, fitted: bool
+    suite: Suite, location: DataLocation, *, fitted: bool, recipes: Sequence[Recipe] = ()
 ) -> tuple[dict[str, PlannedDataset], tuple[str, ...]]:
-    """Open every split that a suite evaluates, fits on or refers to.
+    """Open every split that a suite evaluates, fits or trains on, or refers to.
 
     Args:
         suite: The suite.
         location: Where data are.
         fitted: Whether any model is fitted to the data; if none is, no data are needed to fit one.
+        recipes: The recipes that train networks.
 
     Returns:
         The datasets whose data are present, and one line for each that is missing.
@@ -43,7 +45,7 @@ def open_datasets(
     for name, choice in suite.datasets.items():
         entry = read_entry(name, choice, suite.folder)
         try:
-            opened = _open(entry, choice, location, missing, fitted=fitted)
+            opened = _open(entry, choice, location, missing, _needed(entry, choice, recipes, fitted=fitted))
         except PrerequisiteError as error:
             missing.append(str(error))
             continue
@@ -78,8 +80,18 @@ def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _needed(entry: DatasetEntry, choice: DatasetChoice, recipes: Sequence[Recipe], *, fitted: bool) -> list[str]:
+    """Return the splits that are needed beside those that are evaluated."""
+    fit = choice.fit or entry.fit_split
+    shifts = [step.fit or fit for step in choice.energy if step.shift is not None]
+    references = [entry.references.split] if entry.references else []
+    here = [recipe for recipe in recipes if recipe.dataset in {None, entry.name}]
+    trained = [subset.split for recipe in here for subset in (recipe.train, recipe.validation)]
+    return list(dict.fromkeys(filter(None, [fit if fitted else None, *shifts, *references, *trained])))
+
+
 def _open(
-    entry: DatasetEntry, choice: DatasetChoice, location: DataLocation, missing: list[str], *, fitted: bool
+    entry: DatasetEntry, choice: DatasetChoice, location: DataLocation, missing: list[str], needed: list[str]
 ) -> PlannedDataset:
     """Open one dataset; evaluated splits whose files are missing are left out and named in `missing`."""
     splits: dict[str, Split] = {}
@@ -90,11 +102,8 @@ def _open(
             missing.append(str(error))
     evaluated = tuple(splits)
     fit = choice.fit or entry.fit_split
-    shifts = [step.fit or fit for step in choice.energy if step.shift is not None]
-    references = [entry.references.split] if entry.references else []
-    fits = [fit] if fit and fitted else []
     if evaluated:
-        for name in dict.fromkeys([*fits, *filter(None, shifts), *references]):
+        for name in needed:
             splits.setdefault(name, open_split(entry, name, location))
     return PlannedDataset(entry, MappingProxyType(splits), evaluated, fit, references_sha256(entry, location))
 

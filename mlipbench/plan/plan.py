@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mlipbench.models.interface import Property
     from mlipbench.plan.applicability import EnergyRoute
     from mlipbench.plan.budgets import BudgetMeasure
+    from mlipbench.plan.training import PlannedTraining
     from mlipbench.structures.columnar import Split
     from mlipbench.suite.schema import Suite
     from mlipbench.typing import IntArray
@@ -145,6 +146,7 @@ class RunPlan:
         seed: Seed.
         threads: Threads of the worker.
         checkpoints: The checkpoint bound to each dataset.
+        trainings: What has to be trained, or was, by dataset; empty unless the suite names a recipe.
         fits: The split that parameters are fitted on, by dataset; empty unless the model is fitted.
         splits: What is predicted.
         routes: How energies are compared, by dataset.
@@ -159,6 +161,7 @@ class RunPlan:
     seed: int
     threads: int
     checkpoints: Mapping[str, Checkpoint | None]
+    trainings: Mapping[str, PlannedTraining]
     fits: Mapping[str, str]
     splits: tuple[PlannedSplit, ...]
     routes: Mapping[str, EnergyRoute]
@@ -259,9 +262,25 @@ def _run_as_dict(run: RunPlan) -> dict[str, Any]:
         "batch": run.variant.batch.model_dump(exclude_none=True) if run.variant.batch else None,
         "seed": run.seed,
         "threads": run.threads,
+        "trainings": {name: _training_as_dict(training) for name, training in run.trainings.items()},
         "fits": dict(run.fits),
         "plan_sha256": run.sha256,
         "missing": list(run.missing),
         "splits": splits,
         "cells": cells,
+    }
+
+
+def _training_as_dict(training: PlannedTraining) -> dict[str, Any]:
+    recipe = training.job.recipe
+    return {
+        "recipe": recipe.recipe,
+        "version": recipe.version,
+        "dataset": training.job.data.dataset,
+        "identity": training.job.identity,
+        "folder": str(training.folder),
+        "done": training.done,
+        "learning_rates": list(recipe.learning_rates),
+        "steps": recipe.steps,
+        "estimated_seconds": training.seconds,
     }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from mlipbench.checkpoint import TRAINED_SHARE
 from mlipbench.status import Role, Source, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from mlipbench.report.collect import RunRecord
     from mlipbench.report.grouping import Group
@@ -60,12 +61,39 @@ def shared_notes(records: Sequence[MetricRecord | None]) -> tuple[str, ...]:
     return tuple(note for note in noted[0] if all(note in other for other in noted))
 
 
-def row_notes(run: RunRecord) -> tuple[str, ...]:
-    """Return what must be known of one model."""
+def row_notes(run: RunRecord, dataset: str) -> tuple[str, ...]:
+    """Return what must be known of one model on one dataset."""
     if run.source is Source.PUBLISHED:
         return (f"published, not measured: {run.citation}",)
     note = run.manifest.model.card.get("note") if run.manifest else None
-    return (str(note),) if note else ()
+    trained = _trained(training_facts(run, dataset))
+    return tuple(str(text) for text in (note, *trained) if text)
+
+
+def training_facts(run: RunRecord, dataset: str) -> Mapping[str, Any]:
+    """Return what the manifest keeps of the training of a network of ours; empty for other models."""
+    facts = run.manifest.model.checkpoints.get(dataset, {}) if run.manifest else {}
+    return facts if "verdict" in facts else {}
+
+
+def _trained(facts: Mapping[str, Any]) -> Iterator[str]:
+    if not facts:
+        return
+    verdict = facts["verdict"]
+    data = f"{facts['n_train']} structures of {facts['dataset']}"
+    length = f"{facts['steps']} steps at learning rate {facts['learning_rate']:g}"
+    yield f"{facts['parameters']} parameters ({facts['preset']}); recipe {facts['recipe']} on {data}, {length}"
+    if verdict["trained"]:
+        return
+    if verdict["ratio"] is None:
+        yield "untrained: the validation structures have no forces to tell"
+        return
+    high = verdict["high"]
+    bound = "too few clusters for an interval" if high is None else f"up to {high:.2f} within its interval"
+    yield (
+        f"untrained: on the validation structures the force MAE is {verdict['ratio']:.2f} of that of zero forces "
+        f"({bound}), and a trained network stays below {TRAINED_SHARE:g}"
+    )
 
 
 def about_data(group: Group) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from mlipbench.metrics.errors import S2EF_METRICS
 from mlipbench.metrics.values import Direction, Kind
 from mlipbench.report.grouping import groups
-from mlipbench.report.notes import Notes, about_data, cell_notes, row_notes, shared_notes
+from mlipbench.report.notes import Notes, about_data, cell_notes, row_notes, shared_notes, training_facts
 from mlipbench.report.numbers import DisplayUnit, display_unit, format_number
 from mlipbench.report.ranking import ScoreReader, best
 from mlipbench.status import Status
@@ -129,11 +129,11 @@ def _table(group: Group, scores: ScoreReader) -> Table:
     bold = [_best(group.runs, records, scores) for records in by_column]
     notes = Notes()
     columns = _columns(group, by_column, units, shared, notes)
-    labels = _labels(group.runs)
+    labels = _labels(group.runs, group.dataset)
     rows = []
     for number in sorted(range(len(group.runs)), key=lambda number: _rank(by_run[number], labels[number])):
         model, variant = labels[number]
-        marks = notes.add(row_notes(group.runs[number]))
+        marks = notes.add(row_notes(group.runs[number], group.dataset))
         cells = tuple(
             _cell(record, unit, notes.add(_own(record, common)), best=number in winners)
             for record, unit, common, winners in zip(by_run[number], units, shared, bold, strict=True)
@@ -201,14 +201,14 @@ def _own(record: MetricRecord | None, common: Sequence[str]) -> tuple[str, ...]:
     return tuple(note for note in cell_notes(record) if note not in common)
 
 
-def _labels(runs: Sequence[RunRecord]) -> list[tuple[str, str]]:
+def _labels(runs: Sequence[RunRecord], dataset: str) -> list[tuple[str, str]]:
     """Return model and variant of each run; seed and run stand there only where they tell rows apart."""
-    names = [(run.model, run.variant) for run in runs]
+    names = [(run.model, _variant(run, dataset)) for run in runs]
     several = {
         name for name in names if len({run.seed for run, own in zip(runs, names, strict=True) if own == name}) > 1
     }
     seeded = [
-        (run.model, f"{run.variant}, seed {run.seed}" if name in several and run.seed is not None else run.variant)
+        (run.model, f"{name[1]}, seed {run.seed}" if name in several and run.seed is not None else name[1])
         for run, name in zip(runs, names, strict=True)
     ]
     taken = Counter(seeded)
@@ -216,6 +216,12 @@ def _labels(runs: Sequence[RunRecord]) -> list[tuple[str, str]]:
         (f"{label[0]} ({run.run_id})", label[1]) if taken[label] > 1 and run.run_id else label
         for run, label in zip(runs, seeded, strict=True)
     ]
+
+
+def _variant(run: RunRecord, dataset: str) -> str:
+    """Return the settings of a run, and whether its network counts as trained."""
+    facts = training_facts(run, dataset)
+    return f"{run.variant}, untrained" if facts and not facts["verdict"]["trained"] else run.variant
 
 
 def _rank(records: Sequence[MetricRecord | None], label: tuple[str, str]) -> tuple[int, bool, float, tuple[str, str]]:

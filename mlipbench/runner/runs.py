@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mlipbench.errors import ConfigError, DatasetError, ExitCode
+from mlipbench.errors import ConfigError, DatasetError, ExitCode, WorkerError
 from mlipbench.runner.session import RunSession
 from mlipbench.status import Status
 from mlipbench.store.rundir import RunDirectory, find_run
@@ -62,7 +62,7 @@ def run_plan(plan: Plan, settings: RunSettings, display: Display) -> RunOutcome:
             continue
         try:
             directory, manifest = _carry_out(plan, run, settings, display)
-        except (ConfigError, DatasetError) as error:  # its numbers cannot be formed; the predictions are kept
+        except (ConfigError, DatasetError, WorkerError) as error:  # no weights or no numbers; the predictions are kept
             outcome.problems.append(f"{run.model}: {error}")
             failed = True
             continue

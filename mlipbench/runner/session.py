@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlipbench.checkpoint import is_checkpoint
 from mlipbench.environments import find_environment
+from mlipbench.errors import ResultsError
 from mlipbench.execution.client import WorkerClient, WorkerSpec
 from mlipbench.execution.evaluate import Predictor
 from mlipbench.execution.requests import LoadModel
@@ -16,13 +19,13 @@ from mlipbench.runner.fitting import fitted_parameters, once_more
 from mlipbench.runner.record import first_manifest
 from mlipbench.runner.splits import SplitJob, predict_split
 from mlipbench.runner.timings import merge_timings
+from mlipbench.runner.training import checkpoint_facts, ensure_trained
 from mlipbench.scoring.run import score_manifest
 from mlipbench.status import Status
 from mlipbench.store.rundir import RunDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from mlipbench.plan import Plan, PlannedSplit, RunPlan
     from mlipbench.progress import Display
@@ -94,6 +97,8 @@ class RunSession:
     def _predict_dataset(self, directory: RunDirectory, manifest: Manifest, dataset: str) -> Manifest:
         wanted = [split for split in self.run.splits if split.dataset == dataset and split.status is Status.OK]
         open_splits = [split for split in wanted if _record(manifest, split).status is Status.RUNNING]
+        if open_splits:
+            manifest = self._with_checkpoint(manifest, dataset)
         with Predictor(self._client_factory(directory, dataset)) as predictor:
             for split in open_splits:
                 data = self.plan.datasets[dataset].splits[split.split]
@@ -141,12 +146,39 @@ class RunSession:
             adapter=adapter_target(self.run.card),
             device=self.run.variant.device,
             dtype=self.run.variant.precision,
-            checkpoint=self.run.card.checkpoint_location(dataset),
+            checkpoint=self._checkpoint(dataset),
             kwargs={**self.run.card.kwargs, **self.run.variant.settings},
             parameters=parameters,
             seed=self.run.seed,
             threads=self.run.threads,
         )
+
+    def _checkpoint(self, dataset: str) -> str | None:
+        """Return what the worker is to load: the folder of a trained checkpoint, or what the card says."""
+        if dataset in self.run.trainings:
+            return str(self.run.trainings[dataset].folder)
+        return self.run.card.checkpoint_location(dataset)
+
+    def _with_checkpoint(self, manifest: Manifest, dataset: str) -> Manifest:
+        """Return the manifest with what is known of the checkpoint, which is trained first where a recipe says so.
+
+        Raises:
+            ResultsError: Part of the run was predicted with other weights.
+        """
+        if dataset in self.run.trainings:
+            ensure_trained(self.run.trainings[dataset], self.display)
+        location = self._checkpoint(dataset)
+        if location is None or not is_checkpoint(Path(location)):
+            return manifest
+        facts = checkpoint_facts(Path(location))
+        known = manifest.model.checkpoints.get(dataset, {})
+        if known.get("identity") and known.get("sha256") != facts["sha256"]:
+            raise ResultsError(
+                f"the run was begun with a checkpoint of sha256 {known['sha256']}", file=location,
+                remedy="restore that checkpoint, or give --again",
+            )  # fmt: skip
+        model = manifest.model.model_copy(update={"checkpoints": {**manifest.model.checkpoints, dataset: facts}})
+        return manifest.model_copy(update={"model": model})
 
     def _with_record(self, manifest: Manifest, record: SplitRecord) -> Manifest:
         key = (record.task, record.dataset, record.split)

@@ -23,11 +23,13 @@ class _Part(BaseModel):
 class ModelChoice(_Part):
     """A model and the settings it is run with.
 
-    A suite may set precision, device, batch budget and inference settings, never what is loaded.
+    A suite may set precision, device, batch budget and inference settings, and which recipe trains a network; never
+    what is loaded.
 
     Attributes:
         name: Name of a card, or its path.
         variant: Name of the row's variant, where a model has several.
+        recipe: Name of a recipe, or its path from the suite's folder, that trains the network in place of a checkpoint.
         precision: Replaces the card's default.
         device: Replaces the card's preferred device.
         batch: Replaces the card's batch budget.
@@ -36,6 +38,7 @@ class ModelChoice(_Part):
 
     name: str
     variant: Annotated[str, Field(pattern=_NAME)] | None = None
+    recipe: str | None = None
     precision: Literal["float32", "float64"] | None = None
     device: str | None = None
     batch: BatchBudget | None = None

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from conftest import interleaved, median_ratio
 
+from mlipbench.cachedir import default_cache
 from mlipbench.datasets.entry import load_entry
-from mlipbench.datasets.prepare import DataLocation, default_cache, open_split
+from mlipbench.datasets.prepare import DataLocation, open_split
 from mlipbench.execution.client import WorkerSpec, loaded_client
 from mlipbench.execution.evaluate import Predictor
 from mlipbench.execution.requests import LoadModel, predict_message

@@ -20,14 +20,14 @@ MAX_FUNCTION_LINES = 45
 
 # From the lowest to the highest. A module may import what stands in an earlier row, and its own folder.
 SHARED = (
-    ("errors", "typing", "elements", "version", "budget", "progress", "status"),
+    ("errors", "typing", "elements", "version", "budget", "progress", "status", "cachedir"),
     ("units", "yamlfile"),
     ("structures",),
     ("metrics", "protocol", "models.interface", "recipe"),
     ("checkpoint",),
 )
 PARENT = (
-    ("suite", "datasets", "models", "environments"),
+    ("suite", "datasets", "models", "environments", "recipes"),
     ("plan",),
     ("store",),
     ("execution",),

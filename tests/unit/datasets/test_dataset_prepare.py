@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from dataset_helpers import save, slabs
 
+from mlipbench.cachedir import default_cache
 from mlipbench.datasets import children, prepare
 from mlipbench.datasets.children import Limits
 from mlipbench.datasets.prepare import (
     DataLocation,
-    default_cache,
     find_files,
     is_prepared,
     natural_key,

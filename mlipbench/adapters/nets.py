@@ -1,0 +1,150 @@
+"""Our own networks, and those that run in their frame: `mlipbench.nets` behind the predict interface."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+
+from mlipbench.elements import SYMBOLS
+from mlipbench.errors import ConfigError
+from mlipbench.models.interface import Adapter, Predictions, Property
+from mlipbench.nets.graph import find_neighbors, make_graph
+from mlipbench.nets.load import load_network
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlipbench.checkpoint import CheckpointRecord
+    from mlipbench.models.interface import LoadRequest
+    from mlipbench.nets.graph import Graph
+    from mlipbench.nets.network import Network
+    from mlipbench.structures import StructureBatch
+    from mlipbench.structures.neighbors import NeighborList
+    from mlipbench.typing import BoolArray, FloatArray
+
+_VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """Structures as the network takes them.
+
+    Attributes:
+        graph: Those that it covers.
+        covered: Shape (n_structures,), which of the batch these are.
+        counts: Shape (n_structures,), atoms of each structure of the batch.
+        reference: Shape (n_covered,), eV, what is added to the network's energies.
+        not_applicable: Reasons, by index in the batch, for the others.
+    """
+
+    graph: Graph
+    covered: BoolArray
+    counts: Any
+    reference: FloatArray
+    not_applicable: Mapping[int, str]
+
+
+class NetsAdapter(Adapter):
+    """A trained network of `mlipbench.nets`.
+
+    Args:
+        record: The record of its checkpoint.
+        network: The network, in evaluation mode.
+        dtype: Precision of weights and activations.
+        device: Where it is.
+    """
+
+    def __init__(self, record: CheckpointRecord, network: Network, dtype: torch.dtype, device: torch.device) -> None:
+        """Keep the network and lay out its reference energies."""
+        self._network = network
+        self._dtype = dtype
+        self._device = device
+        self._covered = np.zeros(len(SYMBOLS) + 1, dtype=np.bool_)
+        self._covered[list(record.elements)] = True
+        reference = record.energy_reference
+        self._offset = reference.offset
+        self._per_element = np.zeros(len(self._covered))
+        self._per_element[list(reference.per_element)] = list(reference.per_element.values())
+
+    @classmethod
+    def load(cls, request: LoadRequest) -> Self:
+        """Load a checkpoint folder.
+
+        Raises:
+            ConfigError: There is no checkpoint, an argument was given, or the checkpoint is invalid.
+            PrerequisiteError: A file is missing.
+        """
+        if request.checkpoint is None:
+            raise ConfigError(
+                "the adapter 'nets' needs a checkpoint", remedy="train one with `mlipbench train`, or name a recipe"
+            )
+        if request.kwargs:
+            raise ConfigError(f"the adapter 'nets' takes no argument {min(request.kwargs)!r}", where="kwargs")
+        record, network = load_network(Path(request.checkpoint))
+        dtype = torch.float64 if request.dtype == "float64" else torch.float32
+        device = torch.device(request.device)
+        network.eval().requires_grad_(False).to(device=device, dtype=dtype)  # noqa: FBT003 - torch's own signature
+        return cls(record, network, dtype, device)
+
+    def prepare(self, batch: StructureBatch, neighbors: NeighborList | None = None) -> Prepared:
+        """Build the graph of the structures whose elements the checkpoint has seen."""
+        covered, reasons = self._coverage(batch)
+        taken = batch if covered.all() else batch.select(np.flatnonzero(covered))
+        config = self._network.config
+        own = neighbors if covered.all() else None
+        edges = find_neighbors(taken, config.cutoff, config.cap, own)
+        energies = np.zeros(taken.n_structures)
+        np.add.at(energies, taken.structure_index, self._per_element[taken.numbers])
+        return Prepared(
+            graph=make_graph(taken, edges, self._dtype, self._device),
+            covered=covered,
+            counts=batch.counts,
+            reference=self._offset + energies,
+            not_applicable=reasons,
+        )
+
+    def forward(self, prepared: Prepared, properties: frozenset[Property]) -> Predictions:
+        """Run the network."""
+        forces, stress = Property.FORCES in properties, Property.STRESS in properties
+        with torch.no_grad():
+            output = self._network(prepared.graph, forces=forces, stress=stress)
+        found = {"energy": _host(output.energy) + prepared.reference}
+        if output.forces is not None:
+            found["forces"] = _host(output.forces)
+        if output.stress is not None:
+            found["stress"] = np.stack([_host(output.stress)[:, i, j] for i, j in _VOIGT], axis=1)
+        if prepared.covered.all():
+            return Predictions(found["energy"], found.get("forces"), found.get("stress"))
+        spread = {}
+        for name, values in found.items():
+            rows = np.repeat(prepared.covered, prepared.counts) if name == "forces" else prepared.covered
+            spread[name] = np.full((len(rows), *values.shape[1:]), np.nan)
+            spread[name][rows] = values
+        return Predictions(spread["energy"], spread.get("forces"), spread.get("stress"), prepared.not_applicable)
+
+    def module(self) -> Any:
+        """Return the network."""
+        return self._network
+
+    def _coverage(self, batch: StructureBatch) -> tuple[BoolArray, dict[int, str]]:
+        known = self._covered[np.minimum(batch.numbers, len(self._covered) - 1)]
+        foreign = np.unique(batch.structure_index[~known])
+        covered = np.ones(batch.n_structures, dtype=np.bool_)
+        covered[foreign] = False
+        reasons = {}
+        for index in foreign.tolist():
+            atoms = slice(batch.offsets[index], batch.offsets[index + 1])
+            missing = sorted(set(batch.numbers[atoms][~known[atoms]].tolist()))
+            names = ", ".join(SYMBOLS[z] if z < len(SYMBOLS) else str(z) for z in missing)
+            reasons[index] = f"the checkpoint was not trained on {names}"
+        return covered, reasons
+
+
+def _host(values: torch.Tensor) -> FloatArray:
+    """Return a tensor in float64 and host memory."""
+    array: FloatArray = values.detach().to(device="cpu", dtype=torch.float64).numpy()
+    return array

@@ -1,0 +1,113 @@
+"""``mlipbench train``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import typer
+
+from mlipbench.cli import completion, options
+from mlipbench.cli.output import emit, emit_json
+from mlipbench.errors import ExitCode
+
+if TYPE_CHECKING:
+    from mlipbench.checkpoint import CheckpointRecord
+    from mlipbench.plan.training import PlannedTraining
+
+
+def train(  # noqa: PLR0913 - options
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE", help="Name of a shipped recipe, or a YAML file.", autocompletion=completion.recipes
+        ),
+    ],
+    *,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="NAME", help="Network in place of the recipe's.")
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option("--dataset", metavar="NAME", help="Dataset (or entry file) in place of the recipe's."),
+    ] = None,
+    data_root: options.DataRootOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="DIR", help="Folder of the checkpoint, in place of one in the cache."),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", metavar="cpu|cuda", help="Device.")] = "cpu",
+    processes: Annotated[
+        int, typer.Option("--processes", metavar="N", min=1, help="Processes (or GPUs) that train together.")
+    ] = 1,
+    display: options.DisplayOption = None,
+    json: options.JsonOption = False,
+) -> int:
+    """Train a network by a recipe and print the folder of its checkpoint, which `--models` takes.
+
+    An interrupted training is resumed by the same command; a finished one is only reported.
+    """
+    from mlipbench.cli.display import open_display
+    from mlipbench.runner.training import ensure_trained
+
+    training = _plan(recipe, model, dataset, data_root, (output, device))
+    with open_display(display) as shown:
+        shown.note(f"{training.job.name}: {training.describe()}")
+        record = ensure_trained(training, shown, processes)
+    if json:
+        emit_json(_as_dict(training, record))
+    else:
+        emit(_describe(training, record))
+    return int(ExitCode.DONE)
+
+
+def _plan(
+    recipe: str, model: str | None, dataset: str | None, data_root: Path | None, where: tuple[Path | None, str]
+) -> "PlannedTraining":
+    from mlipbench.datasets.entry import load_entry
+    from mlipbench.datasets.prepare import open_split
+    from mlipbench.errors import ConfigError
+    from mlipbench.models.registry import load_card
+    from mlipbench.plan.build import worker_threads
+    from mlipbench.plan.training import TrainingPlace, plan_training
+    from mlipbench.recipes import load_recipe
+
+    output, device = where
+    chosen = load_recipe(recipe)
+    net, source = model or chosen.model, dataset or chosen.dataset
+    if net is None or source is None:
+        option = "--model" if net is None else "--dataset"
+        raise ConfigError(f"the recipe {chosen.recipe} names none", where=option, remedy=f"give {option}")
+    if device not in {"cpu", "cuda"}:
+        raise ConfigError(f"unknown device {device!r}", where="--device", remedy="give cpu or cuda")
+    if not load_card(net).trainable:
+        raise ConfigError(
+            f"model {net!r} is not trained by recipes", where="--model", remedy="see `mlipbench list models`"
+        )
+    entry = load_entry(source)
+    location = options.data_location(data_root)
+    names = dict.fromkeys((chosen.train.split, chosen.validation.split))
+    splits = {name: open_split(entry, name, location) for name in names}
+    kind = cast("Literal['cpu', 'cuda']", device)
+    return plan_training(net, chosen, entry, splits, TrainingPlace(location.cache, kind, worker_threads(), output))
+
+
+def _describe(training: "PlannedTraining", record: "CheckpointRecord") -> str:
+    best = next(candidate for candidate in record.candidates if candidate.learning_rate == record.learning_rate)
+    verdict = record.verdict
+    size = f"{record.name}: {record.parameters} parameters, learning rate {record.learning_rate:g}"
+    forces = "" if best.forces_mae is None else f"forces MAE {1000 * best.forces_mae:.2f} meV/A, "
+    interval = "" if verdict.high is None else f" (95 % interval {verdict.low:.3f} to {verdict.high:.3f})"
+    share = (
+        "no forces" if verdict.ratio is None else f"forces MAE over that of zero forces {verdict.ratio:.3f}{interval}"
+    )
+    return "\n".join(
+        [
+            f"{size}, best of {best.steps} steps at {best.best_step}",
+            f"validation ({verdict.n_structures} structures): {forces}energy MAE {1000 * best.energy_mae:.2f} meV",
+            f"{'trained' if verdict.trained else 'untrained'}: {share}",
+            str(training.folder),
+        ]
+    )
+
+
+def _as_dict(training: "PlannedTraining", record: "CheckpointRecord") -> dict[str, Any]:
+    return {"folder": str(training.folder), **record.model_dump(mode="json")}

@@ -1,0 +1,106 @@
+"""Messages along edges in the manner of PaiNN: a filter of the distance times what the sender says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mlipbench.nets.radial import GaussianBasis, polynomial_envelope
+from mlipbench.nets.segments import segment_sum, take
+
+if TYPE_CHECKING:
+    from mlipbench.nets.graph import Graph
+
+
+class EdgeBasis(NamedTuple):
+    """What filters and messages need to know of the edges; all layers share it.
+
+    Attributes:
+        radial: Shape (n_edges, n_radial), Gaussians times the envelope.
+        envelope: Shape (n_edges, 1), what a filter's bias is multiplied with, or None for one. With the envelope the
+            whole filter vanishes at the cutoff; with one it jumps there by the bias, as in the published LEIGNN.
+        units: Shape (n_edges, 3), unit vectors.
+    """
+
+    radial: Tensor
+    envelope: Tensor | None
+    units: Tensor
+
+
+class MessageBasis(nn.Module):
+    """Radial functions and directions of edges.
+
+    Args:
+        size: Number of Gaussians.
+        cutoff: Å.
+        smooth: Whether the envelope is applied to the bias of filters, too.
+    """
+
+    def __init__(self, size: int, cutoff: float, *, smooth: bool) -> None:
+        """Place the Gaussians."""
+        super().__init__()
+        self.gaussians = GaussianBasis(size, cutoff)
+        self.cutoff = cutoff
+        self.smooth = smooth
+
+    def forward(self, vectors: Tensor) -> EdgeBasis:
+        """Return the basis of edges with these vectors, shape (n_edges, 3), Å; unit vectors keep the direction."""
+        distances = vectors.square().sum(1).sqrt()
+        envelope = polynomial_envelope(distances / self.cutoff)[:, None]
+        return EdgeBasis(
+            self.gaussians(distances) * envelope, envelope if self.smooth else None, vectors / distances[:, None]
+        )
+
+
+def edge_messages(
+    values: Tensor, vectors: Tensor | None, basis: EdgeBasis, filters: tuple[Tensor, Tensor], graph: Graph
+) -> tuple[Tensor, Tensor]:
+    """Return the sums of scalar and vector messages over the edges of each receiver.
+
+    With ``[q1 | q2 | q3] = values[j] * (W radial + bias * envelope)`` an edge ``j -> i`` adds ``q3`` to the scalars of
+    ``i`` and ``q1 * vectors[j] + q2 * unit`` to its vectors (Schütt et al., ICML 2021, eqs. 7 and 8).
+
+    Args:
+        values: Shape (n_atoms, 3 n_channels), or (n_atoms, 2 n_channels) without `vectors`, when there is no ``q1``.
+        vectors: Shape (n_atoms, 3, n_channels), or None where all are zero.
+        basis: The edges.
+        filters: Weight, shape (columns of `values`, n_radial), and bias, shape (columns of `values`,).
+        graph: Which atoms the edges join.
+
+    Returns:
+        Scalars of shape (n_atoms, n_channels) and vectors of shape (n_atoms, 3, n_channels).
+    """
+    weight, bias = filters
+    if basis.envelope is None:
+        filtered = nn.functional.linear(basis.radial, weight, bias)
+    else:
+        filtered = nn.functional.linear(basis.radial, weight) + basis.envelope * bias
+    messages = take(values, graph.senders) * filtered
+    parts = messages.chunk(2 if vectors is None else 3, dim=1)
+    along = parts[-2][:, None, :] * basis.units[:, :, None]
+    if vectors is not None:
+        along = along + parts[0][:, None, :] * take(vectors, graph.senders)
+    return segment_sum(parts[-1], graph.receivers), segment_sum(along, graph.receivers)
+
+
+def rows(linear: nn.Linear, start: int) -> tuple[Tensor, Tensor]:
+    """Return weight and bias of a layer without its first outputs."""
+    return linear.weight[start:], linear.bias[start:]
+
+
+def norms(vectors: Tensor) -> Tensor:
+    """Return ``sqrt(|v|² + 1e-8)``, shape (n_atoms, n_channels), of vectors of shape (n_atoms, 3, n_channels).
+
+    The small number keeps all derivatives finite where a vector vanishes; LEIGNN and the OC20 code base have it, too.
+    """
+    return torch.sqrt(vectors.square().sum(1) + 1e-8)
+
+
+def joined(linear: nn.Linear, first: Tensor, second: Tensor) -> Tensor:
+    """Return a linear layer of two inputs side by side, without writing them side by side."""
+    width = first.shape[-1]
+    return nn.functional.linear(first, linear.weight[:, :width], linear.bias) + nn.functional.linear(
+        second, linear.weight[:, width:]
+    )

@@ -1,0 +1,144 @@
+"""Which splits a model is to predict for one dataset, for what, and in which batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from mlipbench.metrics.errors import S2EF_METRICS
+from mlipbench.models.interface import Property
+from mlipbench.plan.applicability import ADSORPTION_METRICS, ENERGY_METRICS, why_not_predictable
+from mlipbench.plan.batches import batch_cost, cut_batches, occupied_density
+from mlipbench.plan.plan import PlannedSplit
+from mlipbench.plan.training import PlannedTraining, why_not_trained
+from mlipbench.status import Role, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mlipbench.models.card import ModelCard
+    from mlipbench.plan.applicability import EnergyRoute
+    from mlipbench.plan.plan import PlannedDataset, Variant
+    from mlipbench.structures.columnar import Split
+    from mlipbench.suite.schema import Suite
+    from mlipbench.typing import FloatArray, IntArray
+
+TASK: Final = "s2ef"
+_CHUNK: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class SplitQuestion:
+    """A model on a dataset.
+
+    Attributes:
+        card: The model's card.
+        variant: Its settings.
+        name: Name of the dataset in the suite.
+        dataset: The dataset.
+        route: How energies are compared.
+        weights: The training that makes the weights, why there are none, or None where there is a checkpoint.
+    """
+
+    card: ModelCard
+    variant: Variant
+    name: str
+    dataset: PlannedDataset
+    route: EnergyRoute
+    weights: PlannedTraining | str | None
+
+
+def plan_splits(question: SplitQuestion, suite: Suite, limit: int | None) -> Iterator[PlannedSplit]:
+    """Yield what a model is to predict of a dataset, what it cannot predict included.
+
+    Args:
+        question: The model and the dataset.
+        suite: The suite.
+        limit: Most structures of a split that is evaluated only; None takes all.
+    """
+    card, dataset = question.card, question.dataset
+    for split_name, roles in _roles(dataset, question.route, suite).items():
+        split = dataset.splits[split_name]
+        most = limit if roles == {Role.EVALUATE} else None
+        size = split.n_structures if most is None else min(most, split.n_structures)
+        reason = refusal(card, question.name, dataset, split, question.weights)
+        bounds = np.zeros(1, dtype=np.int64) if reason else _bounds(split, size, card, question.variant)
+        yield PlannedSplit(
+            task=TASK,
+            dataset=question.name,
+            split=split_name,
+            role=Role.EVALUATE if Role.EVALUATE in roles else min(roles),
+            n_structures=size,
+            n_atoms=int(split.counts[:size].sum()),
+            bounds=bounds,
+            properties=_properties(card, split, roles),
+            selection="all" if size == split.n_structures else f"first {size}",
+            content_hash=split.content_hash,
+            status=Status.NOT_APPLICABLE if reason else Status.OK,
+            reason=reason,
+        )
+
+
+def _properties(card: ModelCard, split: Split, roles: set[Role]) -> frozenset[Property]:
+    """Return what is asked of the model: what the labels can judge; for shifts and references energies alone."""
+    wanted = {Property.ENERGY}
+    if Role.EVALUATE in roles:
+        wanted |= {Property.FORCES} if split.has_forces else set()
+        wanted |= {Property.STRESS} if split.has_stress else set()
+    return frozenset(wanted) & card.declared().properties
+
+
+def _roles(dataset: PlannedDataset, route: EnergyRoute, suite: Suite) -> dict[str, set[Role]]:
+    """Return what each split is predicted for.
+
+    Splits that models are only fitted on are not predicted, and neither are those that no metric of the suite uses.
+    """
+    metrics = suite.tasks.s2ef.metrics or tuple(S2EF_METRICS)
+    roles: dict[str, set[Role]] = {}
+    if route.fit is not None and not ENERGY_METRICS.isdisjoint(metrics):
+        roles.setdefault(route.fit, set()).add(Role.SHIFT)
+    if dataset.entry.references is not None and not ADSORPTION_METRICS.isdisjoint(metrics):
+        roles.setdefault(dataset.entry.references.split, set()).add(Role.REFERENCE)
+    for name in dataset.evaluated:
+        roles.setdefault(name, set()).add(Role.EVALUATE)
+    return roles
+
+
+def refusal(
+    card: ModelCard, name: str, dataset: PlannedDataset, split: Split, weights: PlannedTraining | str | None = None
+) -> str | None:
+    """Return why a model cannot predict a split at all, or None.
+
+    Args:
+        card: The model's card.
+        name: Name of the dataset in the suite.
+        dataset: The dataset.
+        split: The split.
+        weights: As of `SplitQuestion`.
+    """
+    if card.fitted and dataset.fit_split is None:
+        return "the dataset names no split to fit the model on"
+    if isinstance(weights, str):
+        return weights
+    if weights is not None and (reason := why_not_trained(weights, split)):
+        return reason
+    if not card.trainable and card.checkpoints and card.checkpoint_for(name) is None:
+        return f"the model has no checkpoint for {name}"
+    return why_not_predictable(card.declared(), split)
+
+
+def _bounds(split: Split, size: int, card: ModelCard, variant: Variant) -> IntArray:
+    counts = split.counts[:size]
+    if variant.batch is None:
+        return np.asarray([0, size], dtype=np.int64)
+    cutoff = card.declared().cutoff
+    density = _densities(split, size) if variant.batch.edges is not None else np.zeros(size)
+    cost, limit = batch_cost(variant.batch, counts, density, cutoff)
+    return cut_batches(cost, limit)
+
+
+def _densities(split: Split, size: int) -> FloatArray:
+    parts = [occupied_density(split.structures(start, min(start + _CHUNK, size))) for start in range(0, size, _CHUNK)]
+    return np.concatenate([np.zeros(0), *parts])

@@ -1,0 +1,81 @@
+"""Checkpoints that recipes make: trained where they are missing, and what is known of them."""
+
+from __future__ import annotations
+
+import fcntl
+from typing import TYPE_CHECKING, Any, Final
+
+from mlipbench.checkpoint import CheckpointRecord, checkpoint_sha256, is_checkpoint, read_checkpoint
+from mlipbench.environments import find_environment
+from mlipbench.errors import ResultsError, from_os_error
+from mlipbench.execution.training import TrainingProcess, train
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlipbench.plan.training import PlannedTraining
+    from mlipbench.progress import Display
+
+ENVIRONMENT: Final = "torch"
+"""The environment networks are trained in."""
+
+
+def ensure_trained(training: PlannedTraining, display: Display, processes: int = 1) -> CheckpointRecord:
+    """Return the record of a checkpoint, trained first unless it is there.
+
+    Args:
+        training: What is trained, and where.
+        display: Shows progress.
+        processes: Processes that train together.
+
+    Raises:
+        MlipbenchError: As of `mlipbench.execution.training.train`.
+        PrerequisiteError: The environment is missing.
+        ResultsError: Another process trains it now.
+    """
+    if is_checkpoint(training.folder):
+        return read_checkpoint(training.folder)
+    environment = find_environment(ENVIRONMENT)
+    try:
+        training.folder.mkdir(parents=True, exist_ok=True)
+        with (training.folder / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ResultsError(
+                    "another process trains this checkpoint now", file=training.folder, remedy="wait for it to end"
+                ) from None
+            train(training.job, training.folder, TrainingProcess(environment.python, processes), display)
+    except OSError as error:
+        raise from_os_error(error, training.folder) from None
+    return read_checkpoint(training.folder)
+
+
+def checkpoint_facts(folder: Path) -> dict[str, Any]:
+    """Return what a manifest keeps of a checkpoint of ours.
+
+    Args:
+        folder: Its folder.
+
+    Raises:
+        ConfigError: It is damaged.
+        PrerequisiteError: A file is missing.
+    """
+    record = read_checkpoint(folder)
+    return {
+        "name": record.name,
+        "sha256": checkpoint_sha256(folder),
+        "identity": record.identity,
+        "net": record.net,
+        "parameters": record.parameters,
+        "preset": record.recipe.preset,
+        "recipe": f"{record.recipe.recipe} version {record.recipe.version}",
+        "dataset": record.data.dataset,
+        "n_train": record.data.n_train,
+        "seed": record.recipe.seed,
+        "learning_rate": record.learning_rate,
+        "steps": next(c.steps for c in record.candidates if c.learning_rate == record.learning_rate),
+        "training_seconds": sum(candidate.seconds for candidate in record.candidates),
+        "verdict": record.verdict.model_dump(mode="json"),
+        "code": record.code,
+    }

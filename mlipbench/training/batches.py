@@ -1,0 +1,213 @@
+"""Batches of an optimiser step or a validation: which structures, and what the network and the loss are given."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+
+from mlipbench.errors import DatasetError
+from mlipbench.nets.graph import Graph, find_neighbors, make_graph
+from mlipbench.structures.neighbors import NeighborList
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch import Tensor
+
+    from mlipbench.nets import NetworkConfig
+    from mlipbench.structures import StructureBatch
+    from mlipbench.training.data import LabelledStructures
+    from mlipbench.typing import AnyArray, FloatArray, IntArray
+
+    Made = TypeVar("Made")
+
+CACHE_BYTES: Final = 2 << 30
+"""Neighbour lists of one set of structures take at most this much memory; the others are searched each time."""
+
+
+class Batch(NamedTuple):
+    """What one pass of the network needs.
+
+    Attributes:
+        members: Shape (n_structures,), places in the set of structures, on the host.
+        graph: The structures.
+        energy: Shape (n_structures,), eV, reference subtracted.
+        forces: Shape (n_atoms, 3), eV/Å, or None where there are none.
+        counted: Shape (n_atoms, 1), one where an atom's forces count, else zero; None where all count.
+        padding: Whether these structures only keep a process busy that has none of the batch.
+    """
+
+    members: IntArray
+    graph: Graph
+    energy: Tensor
+    forces: Tensor | None
+    counted: Tensor | None
+    padding: bool = False
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device; a copy to a GPU does not wait."""
+        if device.type == "cpu":
+            return self
+        graph, energy, forces, counted = _mapped((self.graph, self.energy, self.forces, self.counted), device)
+        return Batch(self.members, graph, energy, forces, counted, self.padding)
+
+
+class Order:
+    """Which structures each optimiser step takes: a pure function of seed and step.
+
+    Every epoch goes through a new permutation; its last batch may be smaller.
+
+    Args:
+        n: Number of structures.
+        batch: Structures of a step; all where there are fewer.
+        seed: Seed of the permutations.
+    """
+
+    def __init__(self, n: int, batch: int, seed: int) -> None:
+        """Remember the sizes."""
+        self._n = n
+        self._batch = min(batch, n)
+        self._seed = seed
+        self.steps_per_epoch = -(-n // self._batch)
+        self._epoch = -1
+        self._permutation: IntArray = np.zeros(0, dtype=np.int64)
+
+    def members(self, step: int) -> IntArray:
+        """Return the structures of a step, counted from 0."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            # sorted raw output of the bit generator: unlike Generator.permutation it may not change between versions
+            raw = np.random.PCG64([self._seed, epoch]).random_raw(self._n)
+            self._permutation, self._epoch = np.argsort(raw, kind="stable"), epoch
+        return self._permutation[place * self._batch : (place + 1) * self._batch]
+
+
+class BatchMaker:
+    """Makes batches of a set of structures, and remembers their neighbour lists.
+
+    Args:
+        data: The structures.
+        targets: Shape (n_structures,), eV, float64: their energies without reference.
+        config: Of the network: cutoff and cap.
+        dtype: Precision of the network.
+        cache_bytes: Memory for neighbour lists.
+    """
+
+    def __init__(
+        self,
+        data: LabelledStructures,
+        targets: FloatArray,
+        config: NetworkConfig,
+        dtype: torch.dtype,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        """Start with an empty cache."""
+        self.data = data
+        self.targets = targets
+        self._config = config
+        self._dtype = dtype
+        self._room = cache_bytes
+        self._known: dict[int, _Edges] = {}
+        self._all_count = bool(data.counted.all())
+
+    def make(self, members: IntArray, *, padding: bool = False, pin: bool = False) -> Batch:
+        """Return a batch in host memory.
+
+        Args:
+            members: Shape (n_structures,), at least one, places in the set of structures.
+            padding: As in `Batch`.
+            pin: Whether to page-lock it for a copy to a GPU.
+
+        Raises:
+            DatasetError: A structure has no neighbour list.
+        """
+        structures = self.data.structures.select(members)
+        graph = make_graph(structures, self._neighbors(structures, members), self._dtype)
+        atoms = _atoms(self.data.structures.offsets, members)
+        forces = None if self.data.forces is None else torch.from_numpy(self.data.forces[atoms]).to(self._dtype)
+        counted = None if self._all_count else torch.from_numpy(self.data.counted[atoms]).to(self._dtype)[:, None]
+        energy = torch.from_numpy(self.targets[members]).to(self._dtype)
+        if pin:
+            graph, energy, forces, counted = _mapped((graph, energy, forces, counted), None)
+        return Batch(members, graph, energy, forces, counted, padding)
+
+    def _neighbors(self, structures: StructureBatch, members: IntArray) -> NeighborList:
+        parts = [self._edges(structures, place, int(member)) for place, member in enumerate(members)]
+        counts = np.array([len(part.i) for part in parts])
+        first = np.repeat(structures.offsets[:-1], counts)
+        shifts = np.zeros((len(first), 3), dtype=np.int64)
+        if any(part.shifts is not None for part in parts):
+            np.concatenate([_shifts(part) for part in parts], out=shifts)
+        return NeighborList(
+            cutoff=self._config.cutoff,
+            i=np.concatenate([part.i for part in parts]) + first,
+            j=np.concatenate([part.j for part in parts]) + first,
+            shifts=shifts,
+            offsets=np.concatenate([[0], np.cumsum(counts)]),
+        )
+
+    def _edges(self, structures: StructureBatch, place: int, member: int) -> _Edges:
+        known = self._known.get(member)
+        if known is not None:
+            return known
+        try:
+            found = find_neighbors(structures.slice(place, place + 1), self._config.cutoff, self._config.cap)
+        except ValueError as error:
+            index = int(self.data.indices[member])
+            name = self.data.split.names(index, index + 1)[0]
+            raise DatasetError(
+                str(error).removeprefix("structure 0: ").removeprefix("structure 0 "),
+                file=self.data.split.directory, where=f"structure {name}", remedy="leave the structure out",
+            ) from None  # fmt: skip
+        narrow = np.int8 if np.abs(found.shifts).max(initial=0) <= np.iinfo(np.int8).max else np.int32
+        shifts = found.shifts.astype(narrow) if found.shifts.any() else None
+        edges = _Edges(found.i.astype(np.int32), found.j.astype(np.int32), shifts)
+        size = sum(part.nbytes for part in edges if part is not None)
+        if size <= self._room:
+            self._room -= size
+            self._known[member] = edges
+        return edges
+
+
+class _Edges(NamedTuple):
+    """Neighbours of one structure, atoms counted from its first; no shifts where all are zero."""
+
+    i: AnyArray
+    j: AnyArray
+    shifts: AnyArray | None
+
+
+def ahead(make: Callable[[int], Made], steps: Sequence[int]) -> Iterator[Made]:
+    """Yield what `make` returns for each step; the next one is made meanwhile, by another thread."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
+        coming = [pool.submit(make, step) for step in steps[:1]]
+        for step in steps[1:]:
+            made = coming.pop().result()
+            coming.append(pool.submit(make, step))
+            yield made
+        for last in coming:
+            yield last.result()
+
+
+def _shifts(edges: _Edges) -> AnyArray:
+    return np.zeros((len(edges.i), 3), dtype=np.int8) if edges.shifts is None else edges.shifts
+
+
+def _atoms(offsets: IntArray, members: IntArray) -> IntArray:
+    counts = offsets[members + 1] - offsets[members]
+    starts = np.cumsum(counts) - counts
+    atoms: IntArray = np.repeat(offsets[members] - starts, counts) + np.arange(counts.sum())
+    return atoms
+
+
+def _mapped(value: Any, device: torch.device | None) -> Any:
+    """Move tensors to a device, or page-lock them where none is given, inside tuples of tuples."""
+    if isinstance(value, torch.Tensor):
+        return value.pin_memory() if device is None else value.to(device, non_blocking=True)
+    if isinstance(value, tuple):
+        parts = [_mapped(part, device) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    return value
