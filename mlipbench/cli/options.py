@@ -35,7 +35,7 @@ ModelsOption = Annotated[
     typer.Option(
         "--models",
         metavar="A,B",
-        help="Models in place of the suite's: names, or paths of cards.",
+        help="Models in place of the suite's: names, paths of cards, or folders of checkpoints.",
         autocompletion=completion.models,
     ),
 ]

@@ -1,7 +1,8 @@
 """``mlipbench schema``."""
 
+import importlib
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -18,31 +19,26 @@ class Kind(StrEnum):
     SUITE = "suite"
     CARD = "card"
     DATASET = "dataset"
+    RECIPE = "recipe"
+    CHECKPOINT = "checkpoint"
     MANIFEST = "manifest"
     METRICS = "metrics"
 
 
-def schema(
-    kind: Annotated[Kind, typer.Argument(metavar="suite|card|dataset|manifest|metrics", help="Which file.")],
-) -> int:
+_MODELS: Final = {
+    Kind.SUITE: ("mlipbench.suite.schema", "Suite"),
+    Kind.CARD: ("mlipbench.models.card", "ModelCard"),
+    Kind.DATASET: ("mlipbench.datasets.entry", "DatasetEntry"),
+    Kind.RECIPE: ("mlipbench.recipe", "Recipe"),
+    Kind.CHECKPOINT: ("mlipbench.checkpoint", "CheckpointRecord"),
+    Kind.MANIFEST: ("mlipbench.store.records", "Manifest"),
+    Kind.METRICS: ("mlipbench.store.records", "MetricsFile"),
+}
+
+
+def schema(kind: Annotated[Kind, typer.Argument(metavar="|".join(Kind), help="Which file.")]) -> int:
     """Print the JSON Schema of a file that mlipbench reads or writes."""
-    emit_json(_model(kind).model_json_schema())
+    module, name = _MODELS[kind]
+    model: type[BaseModel] = getattr(importlib.import_module(module), name)
+    emit_json(model.model_json_schema())
     return int(ExitCode.DONE)
-
-
-def _model(kind: Kind) -> "type[BaseModel]":
-    if kind is Kind.SUITE:
-        from mlipbench.suite.schema import Suite
-
-        return Suite
-    if kind is Kind.CARD:
-        from mlipbench.models.card import ModelCard
-
-        return ModelCard
-    if kind is Kind.DATASET:
-        from mlipbench.datasets.entry import DatasetEntry
-
-        return DatasetEntry
-    from mlipbench.store.records import Manifest, MetricsFile
-
-    return Manifest if kind is Kind.MANIFEST else MetricsFile

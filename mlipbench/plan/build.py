@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from mlipbench.checkpoint import read_checkpoint
 from mlipbench.environments import find_environment
 from mlipbench.errors import ConfigError, NothingSelectedError, PrerequisiteError
 from mlipbench.models.registry import card_names, load_card
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlipbench.budget import BatchBudget
+    from mlipbench.checkpoint import CheckpointRecord
     from mlipbench.datasets.prepare import DataLocation
     from mlipbench.models.card import ModelCard
     from mlipbench.plan.plan import PlannedCell, PlannedDataset, Selection
@@ -244,16 +246,20 @@ def _run(context: _Context, card: ModelCard, variant: Variant, start: _Start) ->
 
 def _weights(
     context: _Context, card: ModelCard, variant: Variant, start: _Start, name: str
-) -> PlannedTraining | str | None:
-    """Return the training that makes a model's weights for a dataset, why there are none, or None (a checkpoint)."""
+) -> PlannedTraining | CheckpointRecord | str | None:
+    """Return the training that makes a network's weights for a dataset, the record of those it has, or why it has none.
+
+    For models that are no networks of ours it is None.
+    """
     if not card.trainable:
         return None
     dataset = context.datasets[name]
     recipe = start.recipe
     if recipe is None:
-        if card.checkpoint_for(name) is None:
+        location = card.checkpoint_location(name)
+        if location is None:
             return f"the model has no checkpoint for {name}, and the suite names no recipe to train it"
-        return None
+        return read_checkpoint(Path(location))
     if recipe.dataset not in {None, dataset.entry.name}:
         return f"the recipe {recipe.recipe} is one for {recipe.dataset}"
     seeded = recipe.model_copy(update={"seed": (recipe.seed + start.seed) % 2**32})

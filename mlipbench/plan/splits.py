@@ -7,20 +7,22 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from mlipbench.elements import format_elements
 from mlipbench.metrics.errors import S2EF_METRICS
 from mlipbench.models.interface import Property
 from mlipbench.plan.applicability import ADSORPTION_METRICS, ENERGY_METRICS, why_not_predictable
 from mlipbench.plan.batches import batch_cost, cut_batches, occupied_density
 from mlipbench.plan.plan import PlannedSplit
-from mlipbench.plan.training import PlannedTraining, why_not_trained
 from mlipbench.status import Role, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mlipbench.checkpoint import CheckpointRecord
     from mlipbench.models.card import ModelCard
     from mlipbench.plan.applicability import EnergyRoute
     from mlipbench.plan.plan import PlannedDataset, Variant
+    from mlipbench.plan.training import PlannedTraining
     from mlipbench.structures.columnar import Split
     from mlipbench.suite.schema import Suite
     from mlipbench.typing import FloatArray, IntArray
@@ -39,7 +41,8 @@ class SplitQuestion:
         name: Name of the dataset in the suite.
         dataset: The dataset.
         route: How energies are compared.
-        weights: The training that makes the weights, why there are none, or None where there is a checkpoint.
+        weights: For a network of ours, the training that makes its weights, the record of those it has, or why it has
+            none; None for other models.
     """
 
     card: ModelCard
@@ -47,7 +50,7 @@ class SplitQuestion:
     name: str
     dataset: PlannedDataset
     route: EnergyRoute
-    weights: PlannedTraining | str | None
+    weights: PlannedTraining | CheckpointRecord | str | None
 
 
 def plan_splits(question: SplitQuestion, suite: Suite, limit: int | None) -> Iterator[PlannedSplit]:
@@ -107,7 +110,11 @@ def _roles(dataset: PlannedDataset, route: EnergyRoute, suite: Suite) -> dict[st
 
 
 def refusal(
-    card: ModelCard, name: str, dataset: PlannedDataset, split: Split, weights: PlannedTraining | str | None = None
+    card: ModelCard,
+    name: str,
+    dataset: PlannedDataset,
+    split: Split,
+    weights: PlannedTraining | CheckpointRecord | str | None = None,
 ) -> str | None:
     """Return why a model cannot predict a split at all, or None.
 
@@ -122,8 +129,8 @@ def refusal(
         return "the dataset names no split to fit the model on"
     if isinstance(weights, str):
         return weights
-    if weights is not None and (reason := why_not_trained(weights, split)):
-        return reason
+    if weights is not None and (foreign := split.elements - set(weights.elements)):
+        return f"the training structures hold no {format_elements(foreign)}"
     if not card.trainable and card.checkpoints and card.checkpoint_for(name) is None:
         return f"the model has no checkpoint for {name}"
     return why_not_predictable(card.declared(), split)

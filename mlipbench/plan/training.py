@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from mlipbench.checkpoint import RECORD_FILE, CheckpointRecord, is_checkpoint, read_checkpoint
-from mlipbench.elements import format_elements
 from mlipbench.errors import ConfigError, MlipbenchError
 from mlipbench.recipe import Recipe, TrainedOn, TrainingJob, as_json
 
@@ -108,7 +107,7 @@ def plan_training(
         threads=place.threads,
         identity=identity,
     )
-    folder = place.folder or place.cache / "checkpoints" / f"{job.name}-{identity[:_SHOWN]}"
+    folder = (place.folder or place.cache / "checkpoints" / f"{job.name}-{identity[:_SHOWN]}").resolve()
     record = read_checkpoint(folder) if is_checkpoint(folder) else None
     if record is not None and record.identity != identity:
         raise ConfigError(
@@ -133,12 +132,6 @@ class TrainingPlace:
     device: str
     threads: int
     folder: Path | None = None
-
-
-def why_not_trained(training: PlannedTraining, split: Split) -> str | None:
-    """Return why a trained network cannot predict a split, or None."""
-    foreign = split.elements - training.elements
-    return f"the training structures hold no {format_elements(foreign)}" if foreign else None
 
 
 def _chosen(recipe: Recipe, subset: Subset, split: Split) -> IntArray:

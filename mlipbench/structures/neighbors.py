@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from vesin import NeighborList as VesinList
+    from collections.abc import Iterator
 
     from mlipbench.structures.batch import StructureBatch
     from mlipbench.typing import BoolArray, FloatArray, IntArray
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 SHELL_WIDTH: Final = 0.01
 """Å², how far a neighbour may lie beyond the last one counted and still belong to its shell (OC20's rule)."""
 _FLAT = 1e-8  # volume spanned by the unit vectors of the periodic directions below which they count as dependent
+_FARTHEST = 1e9  # Å, coordinate beyond which float64 no longer resolves 1e-7 Å
+# vesin divides by zero from 1e5 bins on where few of them lie along some direction, and counts bins in 32 bits. It may
+# lay two directions without periodicity otherwise than we do, which doubles the bins at most.
+_MOST_BINS = 4e4
+_FARTHEST_CELL = 1e4
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,8 @@ class NeighborList:
     """All ordered pairs of atoms closer than a cutoff, flat over a batch.
 
     Every pair stands twice, once from each end, and an atom is a neighbour of its own images. The vector of an edge is
-    ``positions[j] + shifts @ cell - positions[i]``. The edges of a structure lie together, in order of structures.
+    ``positions[j] + shifts @ cell - positions[i]``. The edges of a structure lie together, in order of structures, and
+    within one in order of ``i``.
 
     Attributes:
         cutoff: Å; edges are shorter than this.
@@ -87,10 +94,13 @@ class NeighborList:
         Args:
             batch: The structures the list was made of.
         """
-        between = batch.positions[self.j] - batch.positions[self.i]
-        shifted = np.flatnonzero(self.shifts.any(axis=1))
-        cells = batch.cell[self.structure_index[shifted]]
-        between[shifted] += np.einsum("ek,ekd->ed", self.shifts[shifted].astype(np.float64), cells)
+        between = batch.positions.take(self.j, axis=0)
+        between -= batch.positions.take(self.i, axis=0)
+        for s in np.flatnonzero(
+            batch.pbc.any(axis=1)
+        ):  # one cell at a time: gathering a cell per edge takes far longer
+            own = slice(self.offsets[s], self.offsets[s + 1])
+            between[own] += np.einsum("ek,kd->ed", self.shifts[own].astype(np.float64), batch.cell[s])
         return between
 
 
@@ -105,23 +115,20 @@ def neighbor_list(batch: StructureBatch, cutoff: float) -> NeighborList:
         cutoff: Å, positive.
 
     Raises:
-        ValueError: The cutoff is not positive and finite, a structure has coordinates that are not finite, or its
-            periodic lattice vectors are linearly dependent.
+        ValueError: The cutoff is not positive and finite, a structure has coordinates that are not finite or beyond
+            10⁹ Å, or its periodic lattice vectors are linearly dependent.
     """
     if not (np.isfinite(cutoff) and cutoff > 0):
         raise ValueError(f"the cutoff must be positive, not {cutoff}")
-    from vesin import NeighborList as VesinList
-
-    search = VesinList(cutoff=cutoff, full_list=True, sorted=True, n_threads=1)
-    found = [_pairs(search, batch, s) for s in range(batch.n_structures)]
-    counts = [len(shifts) for _, shifts in found]
+    boxes = np.array([_box(batch, s) for s in range(batch.n_structures)]).reshape(-1, 3, 3)
+    found = list(_pairs(batch, boxes, cutoff))
     pairs = np.concatenate([np.zeros((0, 2), dtype=np.int64), *(pairs for pairs, _ in found)])
     return NeighborList(
         cutoff=float(cutoff),
         i=np.ascontiguousarray(pairs[:, 0]),
         j=np.ascontiguousarray(pairs[:, 1]),
         shifts=np.concatenate([np.zeros((0, 3), dtype=np.int64), *(shifts for _, shifts in found)]),
-        offsets=np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]),
+        offsets=np.concatenate([[0], np.cumsum([len(shifts) for _, shifts in found], dtype=np.int64)]),
     )
 
 
@@ -133,8 +140,7 @@ def within(neighbors: NeighborList, batch: StructureBatch, cutoff: float) -> Nei
         batch: The structures it was made of.
         cutoff: Å.
     """
-    short = np.einsum("ek,ek->e", *[neighbors.vectors(batch)] * 2) < cutoff * cutoff
-    return _selected(neighbors, short, float(cutoff))
+    return _selected(neighbors, _squared_lengths(neighbors, batch) < cutoff * cutoff, float(cutoff))
 
 
 def nearest_neighbors(neighbors: NeighborList, batch: StructureBatch, cap: NeighborCap) -> NeighborList:
@@ -150,19 +156,25 @@ def nearest_neighbors(neighbors: NeighborList, batch: StructureBatch, cap: Neigh
     counts = np.bincount(neighbors.i, minlength=batch.n_atoms)
     if counts.max(initial=0) <= cap.nearest:
         return neighbors
-    vectors = neighbors.vectors(batch)
-    squared = np.einsum("ek,ek->e", vectors, vectors)
-    by_distance = np.lexsort((squared, neighbors.i))
+    squared = _squared_lengths(neighbors, batch)
     starts = np.cumsum(counts) - counts
-    rank = np.empty(len(squared), dtype=np.int64)
-    rank[by_distance] = np.arange(len(squared)) - starts[neighbors.i[by_distance]]
-    kept = rank < cap.nearest
-    if cap.whole_shells:
-        crowded = counts > cap.nearest
-        reach = np.full(batch.n_atoms, np.inf)
-        reach[crowded] = squared[by_distance[starts[crowded] + cap.nearest]] + SHELL_WIDTH
-        kept = squared <= reach[neighbors.i]
+    kept = np.ones(len(squared), dtype=np.bool_)
+    for count in np.unique(counts[counts > cap.nearest]):  # atoms with equally many neighbours form a matrix
+        edges = starts[counts == count][:, None] + np.arange(count)
+        distances = squared[edges]
+        if cap.whole_shells:
+            reach = np.partition(distances, cap.nearest, axis=1)[:, cap.nearest, None] + SHELL_WIDTH
+            kept[edges] = distances <= reach
+        else:
+            farther = np.argsort(distances, axis=1, kind="stable")[:, cap.nearest :]
+            kept[np.take_along_axis(edges, farther, axis=1)] = False
     return _selected(neighbors, kept, neighbors.cutoff)
+
+
+def _squared_lengths(neighbors: NeighborList, batch: StructureBatch) -> FloatArray:
+    vectors = neighbors.vectors(batch)
+    squared: FloatArray = np.einsum("ek,ek->e", vectors, vectors)
+    return squared
 
 
 def _selected(neighbors: NeighborList, kept: BoolArray, cutoff: float) -> NeighborList:
@@ -176,22 +188,78 @@ def _selected(neighbors: NeighborList, kept: BoolArray, cutoff: float) -> Neighb
     )
 
 
-def _pairs(search: VesinList, batch: StructureBatch, structure: int) -> tuple[IntArray, IntArray]:
-    """Return the pairs, as indices in the batch, and the shifts of one structure."""
+def _box(batch: StructureBatch, structure: int) -> FloatArray:
+    """Return the completed cell of a structure whose coordinates are in order."""
     first, last = batch.offsets[structure : structure + 2]
-    positions = np.ascontiguousarray(batch.positions[first:last])
-    if len(positions) == 0:
-        return np.zeros((0, 2), dtype=np.int64), np.zeros((0, 3), dtype=np.int64)
-    if not (np.isfinite(positions).all() and np.isfinite(batch.cell[structure]).all()):
+    if first == last:
+        return np.eye(3)
+    positions, cell = batch.positions[first:last], batch.cell[structure]
+    if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
         raise ValueError(f"structure {structure} has coordinates that are not finite")
-    pbc = np.ascontiguousarray(batch.pbc[structure])
+    if np.abs(positions).max() > _FARTHEST:
+        raise ValueError(f"structure {structure} has atoms more than {_FARTHEST:g} Å from the origin")
     try:
-        box = completed_cell(batch.cell[structure], pbc)
+        return completed_cell(cell, batch.pbc[structure])
     except ValueError as error:
         raise ValueError(f"structure {structure}: {error}") from error
-    pairs, shifts = search.compute(positions, box, pbc, quantities="PS", copy=False)
-    # int64 copies: the arrays of vesin are views that the next structure overwrites
-    return pairs.astype(np.int64) + first, shifts.astype(np.int64)
+
+
+def _pairs(batch: StructureBatch, boxes: FloatArray, cutoff: float) -> Iterator[tuple[IntArray, IntArray]]:
+    """Yield the pairs, as indices in the batch, and the shifts of each structure, in order of i, j and shift."""
+    from vesin import NeighborList as VesinList
+
+    search = VesinList(cutoff=cutoff, full_list=True, sorted=True, n_threads=1)
+    sprawling = _sprawling(batch, boxes, cutoff)
+    for s, (first, last) in enumerate(itertools.pairwise(batch.offsets)):
+        positions, pbc = np.ascontiguousarray(batch.positions[first:last]), np.ascontiguousarray(batch.pbc[s])
+        if first == last:
+            yield np.zeros((0, 2), dtype=np.int64), np.zeros((0, 3), dtype=np.int64)
+        elif sprawling[s]:
+            pairs, shifts = _scattered_pairs(positions, boxes[s], pbc, cutoff)
+            yield pairs + first, shifts
+        else:
+            pairs, shifts = search.compute(positions, boxes[s], pbc, quantities="PS", copy=False)
+            # int64 copies: the arrays of vesin are views that the next structure overwrites
+            yield pairs.astype(np.int64) + first, shifts.astype(np.int64)
+
+
+def _sprawling(batch: StructureBatch, boxes: FloatArray, cutoff: float) -> BoolArray:
+    """Return which structures are too wide, or reach too far out of their cell, for vesin, shape (n_structures,)."""
+    inverses = np.linalg.inv(boxes)
+    # Å along directions without periodicity, whose vectors have length one
+    fractional = np.einsum("nk,nkd->nd", batch.positions, inverses.take(batch.structure_index, axis=0))
+    low, high = np.zeros((2, batch.n_structures, 3))
+    filled = batch.counts > 0
+    starts = batch.offsets[:-1][filled]
+    low[filled], high[filled] = np.minimum.reduceat(fractional, starts), np.maximum.reduceat(fractional, starts)
+    spans = np.where(batch.pbc, 1 / np.linalg.norm(inverses, axis=1), high - low)
+    too_wide = np.prod(np.maximum(spans / cutoff, 1), axis=1) > _MOST_BINS
+    too_far = np.any(batch.pbc & (np.maximum(-low, high) > _FARTHEST_CELL), axis=1)
+    return np.logical_or(too_wide, too_far)
+
+
+def _scattered_pairs(
+    positions: FloatArray, box: FloatArray, pbc: BoolArray, cutoff: float
+) -> tuple[IntArray, IntArray]:
+    """Find the pairs of a structure with a k-d tree of all images, which does not mind the space between atoms."""
+    from scipy.spatial import KDTree
+
+    inverse = np.linalg.inv(box)
+    home = np.where(pbc, np.floor(positions @ inverse), 0)
+    wrapped = positions - home @ box
+    # two atoms of one cell are less than a height apart, so that images farther than this are out of reach
+    reach = np.where(pbc, cutoff * np.linalg.norm(inverse, axis=0) + 1, 0).astype(np.int64)
+    images = np.stack(np.meshgrid(*[np.arange(-n, n + 1) for n in reach], indexing="ij"), axis=-1).reshape(-1, 3)
+    tree = KDTree(((images @ box)[:, None] + wrapped).reshape(-1, 3))
+    around = tree.query_ball_point(wrapped, cutoff, return_sorted=True)
+    i = np.repeat(np.arange(len(positions)), [len(found) for found in around])
+    image, j = np.divmod(np.concatenate(around).astype(np.int64), len(positions))
+    shifts = images[image] + (home[i] - home[j]).astype(np.int64)
+    between = positions[j] + shifts @ box - positions[i]
+    proper = ((i != j) | shifts.any(axis=1)) & (np.einsum("ek,ek->e", between, between) < cutoff * cutoff)
+    i, j, shifts = i[proper], j[proper], shifts[proper]
+    order = np.lexsort((*shifts.T[::-1], j, i))
+    return np.stack([i, j], axis=1)[order], shifts[order]
 
 
 def completed_cell(cell: FloatArray, pbc: BoolArray) -> FloatArray:

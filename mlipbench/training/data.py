@@ -156,7 +156,7 @@ def _refuse_common(common: IntArray, split: Split) -> None:
     first = int(common[0])
     raise ConfigError(
         f"the recipe's training and validation structures overlap: {len(common)} of the validation structures are "
-        f"training structures too, the first is {split.names(first, first + 1)[0]!r}",
+        f"training structures too, the first is {str(split.names(first, first + 1)[0])!r}",
         file=split.directory, remedy="change `train` or `validation` of the recipe",
     )  # fmt: skip
 

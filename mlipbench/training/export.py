@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlipbench.checkpoint import LOG_FILE, RECORD_FILE, WEIGHTS_FILE, Candidate, CheckpointRecord
+from mlipbench.nets.load import set_tensors
 from mlipbench.training.evaluate import evaluate, judge
 from mlipbench.training.learner import build_network
 from mlipbench.training.loop import criterion, write_log
@@ -43,7 +44,7 @@ def export(
     """
     chosen = chosen_of(trainings)
     network = build_network(setting.job).to(setting.fabric.device).eval()
-    network.load_state_dict(chosen.best)
+    set_tensors(network, chosen.best)
     errors = evaluate(setting.fabric, network, setting.validation, setting.job.recipe.batch)
     verdict = judge(setting.validation.data, errors)
     record = _record(setting, trainings, network, (reference, verdict))

@@ -72,8 +72,7 @@ def start_fabric(job: TrainingJob) -> Fabric:
     """
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning_fabric")
-    # networks may have weights that no loss depends on, as the last aggregate of LEIGNN
-    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     torch.set_num_threads(job.threads)
     if job.device == "cuda" and not torch.cuda.is_available():
         raise PrerequisiteError("there is no CUDA device", remedy="train on the CPU")
@@ -83,6 +82,7 @@ def start_fabric(job: TrainingJob) -> Fabric:
     world, local = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     together = TorchElasticEnvironment.detect() and world > 1
     backend = "gloo" if job.device == "cpu" else "nccl"
+    # networks may have weights that no loss depends on, as the last aggregate of LEIGNN
     strategy = DDPStrategy(process_group_backend=backend, find_unused_parameters=True) if together else "auto"
     fabric = Fabric(
         accelerator=job.device,

@@ -8,6 +8,8 @@ import torch
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from mlipbench import nets
+from mlipbench.errors import ConfigError
+from mlipbench.nets.load import set_tensors, tensors_of
 from mlipbench.training.loss import Counts, loss_share
 from mlipbench.training.optim import Average
 
@@ -25,9 +27,17 @@ _WEIGHTS, _AVERAGE, _OPTIMISER, _BEST = "weights", "average", "optimiser", "best
 
 
 def build_network(job: TrainingJob) -> Network:
-    """Return the network of a job with its first weights, a function of the seed alone."""
+    """Return the network of a job with its first weights, a function of the seed alone.
+
+    Raises:
+        ConfigError: The preset or the changes do not fit the network.
+    """
     torch.manual_seed(job.recipe.seed)
-    network: Network = nets.build(job.net, job.recipe.preset, **job.recipe.changes).to(precision(job))
+    try:
+        network: Network = nets.build(job.net, job.recipe.preset, **job.recipe.changes).to(precision(job))
+    except (TypeError, ValueError, RuntimeError) as error:
+        where = f"recipe {job.recipe.recipe}: changes"
+        raise ConfigError(f"the network {job.net} cannot be built: {error}", where=where) from None
     return network
 
 
@@ -99,15 +109,14 @@ class Learner:
 
     def keep(self) -> None:
         """Keep the averaged weights as the best."""
-        self.best = {
-            name: value.detach().to("cpu", copy=True) for name, value in self.average.network.state_dict().items()
-        }
+        weights = tensors_of(self.average.network)
+        self.best = {name: value.to("cpu", copy=True) for name, value in weights.items()}
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors by name, in host memory."""
         groups: dict[str, Mapping[str, Tensor]] = {
-            _WEIGHTS: self._network.state_dict(),
-            _AVERAGE: self.average.network.state_dict(),
+            _WEIGHTS: tensors_of(self._network),
+            _AVERAGE: tensors_of(self.average.network),
             _BEST: self.best,
         }
         for place, moments in self._optimiser.state_dict()["state"].items():
@@ -124,8 +133,8 @@ class Learner:
         Args:
             tensors: What `tensors` returned.
         """
-        self._network.load_state_dict(group_of(tensors, _WEIGHTS))
-        self.average.network.load_state_dict(group_of(tensors, _AVERAGE))
+        set_tensors(self._network, group_of(tensors, _WEIGHTS))
+        set_tensors(self.average.network, group_of(tensors, _AVERAGE))
         self.best = best_of(tensors)
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in group_of(tensors, _OPTIMISER).items():

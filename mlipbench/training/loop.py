@@ -108,7 +108,7 @@ class Training:
         try:
             self._loop()
         except DivergedError as error:
-            self.progress.lost, self.progress.ended = str(error), True
+            self.progress.lost, self.progress.ended, self.progress.loss_sum = str(error), True, 0.0
             self._save({})
             self._tell(EventKind.END, f"lost: {error}", error.exit_code)
             return

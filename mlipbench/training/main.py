@@ -9,7 +9,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
 
@@ -19,6 +19,8 @@ from mlipbench.training.events import EventLog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_MAX_LINE: Final = 500
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,7 +53,7 @@ def _run(path: Path) -> int:
     except Exception as error:  # noqa: BLE001 - the boundary to foreign code
         traceback.print_exc()
         text = " ".join(f"internal error: {type(error).__name__}: {error}".split())
-        return _report(path.parent, text, ExitCode.TASKS_FAILED)
+        return _report(path.parent, text[:_MAX_LINE], ExitCode.TASKS_FAILED)
     return ExitCode.DONE
 
 
@@ -84,6 +86,8 @@ def train(path: Path) -> None:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or None
         raise ConfigError(f"not a training job: {first['msg']}", file=path, where=where) from None
+    # else every process of DDP warns that all weights have gradients, for the networks of which that is true
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         from mlipbench.training.job import train_job
     except ModuleNotFoundError as error:

@@ -86,7 +86,7 @@ def test_the_whole_quickstart(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip().endswith("results/runs/quickstart/leaderboard.md")
     rows = table(workspace)
-    assert {model for model, _, _ in rows} == {"composition", "emt", "lj", "chgnet"}
+    assert {model for model, _, _ in rows} == {"composition", "emt", "lj", "leignn", "chgnet"}
     for split in SPLITS:
         floor = float(rows["composition", split, "forces_mae"]["value"])
         assert 0 < float(rows["chgnet", split, "forces_mae"]["value"]) < floor
@@ -95,7 +95,7 @@ def test_the_whole_quickstart(tmp_path):
     assert str(tmp_path) not in text
     again = quickstart(workspace)
     assert again.stdout == done.stdout
-    assert again.stderr.count("finished before") == 4
+    assert again.stderr.count("finished before") == 5
 
 
 def test_the_command_says_the_version_of_the_package():
@@ -134,6 +134,8 @@ def test_a_wheel_holds_all_that_is_needed_and_nothing_else(wheel):
     for name in (
         "mlipbench/py.typed",
         "mlipbench/models/cards/chgnet.yaml",
+        "mlipbench/models/checkpoints/leignn-quickstart/model.safetensors",
+        "mlipbench/recipes/quickstart.yaml",
         "mlipbench/datasets/entries/mini-slabs.yaml",
         "mlipbench/environments/requirements/base.txt",
         "mlipbench/suite/shipped/quickstart.yaml",

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from ase.build import bulk, molecule  # noqa: E402 - after torch
+from net_checkpoints import save_network  # noqa: E402
+
+from mlipbench.adapters.nets import NetsAdapter  # noqa: E402
+from mlipbench.errors import ConfigError, PrerequisiteError  # noqa: E402
+from mlipbench.models.interface import LoadRequest, Property  # noqa: E402
+from mlipbench.structures import StructureBatch  # noqa: E402
+from mlipbench.structures.neighbors import neighbor_list  # noqa: E402
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.torch
+ALL = frozenset(Property)
+MOST = frozenset({Property.ENERGY, Property.FORCES})
+REFERENCE = {1: -10.0, 6: -100.0, 8: -1000.0, 29: -5.0}
+
+
+def load(folder: Path, **request: object) -> NetsAdapter:
+    return NetsAdapter.load(LoadRequest(checkpoint=str(folder), **request))
+
+
+def batch(*frames: object) -> StructureBatch:
+    return StructureBatch.from_atoms(frames)
+
+
+def test_reference_energies_are_added_in_float64(tmp_path: Path) -> None:
+    save_network(tmp_path / "with", "vanilla-nmu", per_element=REFERENCE)
+    save_network(tmp_path / "without", "vanilla-nmu", per_element=dict.fromkeys(REFERENCE, 0.0))
+    frames = batch(molecule("CH3CH2OH"), molecule("CO"))
+    energies = [load(tmp_path / kind, dtype="float32").predict(frames, MOST).energy for kind in ("with", "without")]
+    # C2H6O and CO; the networks draw equal weights, and float32 would lose 6e-5 of 1260
+    assert energies[0] - energies[1] == pytest.approx([-2 * 100 - 6 * 10 - 1000, -100 - 1000], abs=1e-9)
+
+
+def test_structures_with_unseen_elements_are_not_applicable(tmp_path: Path) -> None:
+    save_network(tmp_path, "painn", per_element=REFERENCE)
+    adapter = load(tmp_path, dtype="float64")
+    mixed = adapter.predict(batch(molecule("H2O"), molecule("SH2"), molecule("CO")), MOST)
+    alone = adapter.predict(batch(molecule("H2O"), molecule("CO")), MOST)
+    assert mixed.not_applicable == {1: "the checkpoint was not trained on S"}
+    assert np.isnan(mixed.energy).tolist() == [False, True, False]
+    assert mixed.energy[[0, 2]] == pytest.approx(alone.energy, rel=1e-12)
+    assert np.isnan(mixed.forces[3:6]).all()
+    assert mixed.forces[[0, 1, 2, 6, 7]] == pytest.approx(alone.forces, rel=1e-9, abs=1e-12)
+
+
+def test_only_unseen_elements(tmp_path: Path) -> None:
+    save_network(tmp_path, "painn", per_element=REFERENCE)
+    found = load(tmp_path).predict(batch(molecule("SH2")), MOST)
+    assert np.isnan(found.energy).all()
+    assert found.forces.shape == (3, 3)
+
+
+def test_the_stress_is_the_derivative_with_respect_to_strain(tmp_path: Path) -> None:
+    save_network(tmp_path, "painn", per_element=REFERENCE)
+    adapter = load(tmp_path, dtype="float64")
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.1, seed=3)
+    stress = adapter.predict(batch(atoms), ALL).stress[0]
+    step, expected = 1e-5, []
+    for i, j in ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)):
+        energies = []
+        for sign in (1, -1):
+            strain = np.eye(3)
+            strain[i, j] += sign * step / 2
+            strain[j, i] += sign * step / 2
+            strained = atoms.copy()
+            strained.set_cell(atoms.cell @ strain, scale_atoms=True)
+            energies.append(adapter.predict(batch(strained), frozenset({Property.ENERGY})).energy[0])
+        expected.append((energies[0] - energies[1]) / (2 * step) / atoms.get_volume())
+    assert stress == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+def test_a_list_with_a_skin_gives_the_same(tmp_path: Path) -> None:
+    save_network(tmp_path, "leignn", per_element=REFERENCE)
+    adapter = load(tmp_path, dtype="float64")
+    frames = batch(bulk("Cu", cubic=True) * (2, 1, 1), molecule("CO"))
+    plain = adapter.predict(frames, MOST)
+    skinned = adapter.forward(adapter.prepare(frames, neighbor_list(frames, 6.5)), MOST)
+    assert skinned.energy == pytest.approx(plain.energy, rel=1e-12)
+    assert skinned.forces == pytest.approx(plain.forces, rel=1e-9, abs=1e-12)
+
+
+def test_a_list_that_is_too_short_is_refused(tmp_path: Path) -> None:
+    save_network(tmp_path, "leignn", per_element=REFERENCE)
+    frames = batch(molecule("CO"))
+    with pytest.raises(ValueError, match="shorter than the cutoff"):
+        load(tmp_path).prepare(frames, neighbor_list(frames, 4.0))
+
+
+def test_refusals(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="needs a checkpoint"):
+        NetsAdapter.load(LoadRequest())
+    with pytest.raises(PrerequisiteError, match="cannot be read"):
+        load(tmp_path / "nowhere")
+    save_network(tmp_path, "painn", per_element=REFERENCE)
+    with pytest.raises(ConfigError, match="takes no argument 'cutoff'"):
+        load(tmp_path, kwargs={"cutoff": 3.0})
