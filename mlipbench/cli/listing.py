@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlipbench.cli import options
-from mlipbench.cli.output import aligned, emit, emit_json
-from mlipbench.errors import ExitCode, MlipbenchError
+from mlipbench.cli.output import aligned, emit, emit_json, say
+from mlipbench.errors import ExitCode, MlipbenchError, PrerequisiteError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +38,7 @@ def list_(
     columns, make = _LISTS[kind]
     rows = make()
     if json:
-        emit_json(rows)
+        emit_json(_counted(rows) if kind is Kind.MODELS else rows)
     elif rows:
         emit(aligned(rows, columns))
     return int(ExitCode.DONE if rows else ExitCode.NOTHING)
@@ -53,19 +53,22 @@ def _models() -> Rows:
         capabilities = card.get("capabilities", {})
         fields = {key: capabilities.get(key) for key in ("forces", "energy_reference", "level_of_theory")}
         place = {"name": name, "adapter": card.get("adapter"), "environment": card.get("environment")}
-        rows.append({**place, **fields, "parameters": _parameters(name) if card.get("trainable") else None})
+        rows.append({**place, **fields, "trainable": card.get("trainable", False)})
     return rows
 
 
-def _parameters(name: str) -> "Mapping[str, int] | None":
-    """Return the parameters of a network by preset, counted from the built network; None where torch is missing."""
+def _counted(rows: Rows) -> Rows:
+    """Return models with the parameters of our networks by preset, counted from the built ones; None without torch."""
     from mlipbench.cachedir import default_cache
     from mlipbench.execution.counting import network_parameters
 
-    try:
-        return network_parameters(default_cache())[name]
-    except MlipbenchError:
-        return None
+    counts: Mapping[str, Mapping[str, int]] = {}
+    if any(row["trainable"] for row in rows):
+        try:
+            counts = network_parameters(default_cache())
+        except PrerequisiteError as error:
+            say(f"mlipbench: parameters are not counted: {error}")
+    return [{**row, "parameters": counts.get(row["name"]) if row["trainable"] else None} for row in rows]
 
 
 def _card(name: str) -> "Mapping[str, Any]":
@@ -147,10 +150,7 @@ def _read(path: Path) -> "Mapping[str, Any]":
 
 
 _LISTS: dict[Kind, tuple[tuple[str, ...], Callable[[], Rows]]] = {
-    Kind.MODELS: (
-        ("name", "adapter", "environment", "forces", "energy_reference", "level_of_theory", "parameters"),
-        _models,
-    ),
+    Kind.MODELS: (("name", "adapter", "environment", "forces", "energy_reference", "level_of_theory"), _models),
     Kind.SUITES: (("name", "version", "models", "datasets", "description"), _suites),
     Kind.RECIPES: (("name", "version", "model", "dataset", "preset", "description"), _recipes),
     Kind.DATASETS: (("name", "splits", "level_of_theory", "energy_reference", "title"), _datasets),

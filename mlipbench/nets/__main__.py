@@ -6,8 +6,6 @@ import json
 import sys
 from pathlib import Path
 
-import torch
-
 from mlipbench.nets.build import NET_NAMES, build, presets_of
 
 
@@ -17,12 +15,8 @@ def count_parameters(name: str) -> dict[str, int]:
     Args:
         name: Name of the network.
     """
-    counts = {}
-    for preset in presets_of(name):
-        with torch.device("meta"):  # the shapes without the memory
-            network = build(name, preset)
-        counts[preset] = sum(parameter.numel() for parameter in network.parameters())
-    return counts
+    networks = ((preset, build(name, preset)) for preset in presets_of(name))
+    return {preset: sum(parameter.numel() for parameter in network.parameters()) for preset, network in networks}
 
 
 if __name__ == "__main__":

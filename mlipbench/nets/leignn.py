@@ -30,6 +30,7 @@ from mlipbench.nets.segments import segment_sum, take
 from mlipbench.structures.neighbors import NeighborCap
 
 if TYPE_CHECKING:
+    from mlipbench.nets.edge_blocks import BlockedEdges
     from mlipbench.nets.graph import Graph
 
 
@@ -147,7 +148,9 @@ class Message(nn.Module):
         self.filter = nn.Linear(radial, 3 * hidden)
         self.activation = ScaledSiLU()
 
-    def forward(self, scalars: Tensor, vectors: Tensor | None, basis: EdgeBasis, graph: Graph) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, scalars: Tensor, vectors: Tensor | None, basis: EdgeBasis | BlockedEdges, graph: Graph
+    ) -> tuple[Tensor, Tensor]:
         """Return ``dx = Σ q3`` and ``dv = Σ (q1 v_j + q2 u) / √channels``, each with another ``1/√3``."""
         skipped = self.hidden if vectors is None else 0
         values = self.activation(self.first(scalars)) * (1 / math.sqrt(3))
@@ -209,7 +212,13 @@ class Layer(nn.Module):
         self.aggregate = Aggregate(config.hidden) if config.global_state and not (last and config.smooth) else None
 
     def forward(
-        self, atoms: tuple[Tensor, Tensor | None], state: GlobalState, basis: EdgeBasis, graph: Graph, *, forces: bool
+        self,
+        atoms: tuple[Tensor, Tensor | None],
+        state: GlobalState,
+        basis: EdgeBasis | BlockedEdges,
+        graph: Graph,
+        *,
+        forces: bool,
     ) -> tuple[tuple[Tensor, Tensor | None], GlobalState]:
         """Return the new scalars and vectors of the atoms, and the new global state."""
         scalars, vectors = atoms
@@ -239,7 +248,7 @@ class Leignn(Network):
         """Build the network, with torch's own initialisation of linear maps as the released code."""
         super().__init__(config)
         self.remove_net_force = config.remove_net_force
-        self.basis = MessageBasis(config.radial, config.cutoff, smooth=config.smooth)
+        self.basis = MessageBasis(config.radial, config.cutoff, 3 * config.hidden, smooth=config.smooth)
         self.embedding = nn.Embedding(config.elements, config.hidden)
         nn.init.uniform_(self.embedding.weight, -math.sqrt(3), math.sqrt(3))
         self.global_embedding = nn.Parameter(torch.randn(1, config.hidden)) if config.global_state else None
@@ -257,9 +266,8 @@ class Leignn(Network):
         """
         if stress:
             raise ValueError("LEIGNN predicts no stress: its forces are no gradient of its energy")
-        basis = self.basis(
-            -graph.vectors
-        )  # unit vectors point from the sender to the receiver, as in the released code
+        # unit vectors point from the sender to the receiver, as in the released code
+        basis = self.basis(-graph.vectors, graph)
         scalars, vectors = self._atoms(graph, basis, forces=forces)
         energy = segment_sum(self.energy_head(scalars), graph.structures)[:, 0]  # (9)
         if vectors is None:

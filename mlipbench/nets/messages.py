@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mlipbench.nets.radial import GaussianBasis, polynomial_envelope
+from mlipbench.nets.edge_blocks import REACH, BlockedEdges, Window, blocked_messages
+from mlipbench.nets.radial import GaussianBasis, polynomial_envelope, polynomial_envelope_slope
 from mlipbench.nets.segments import segment_sum, take
 
 if TYPE_CHECKING:
@@ -35,27 +36,58 @@ class MessageBasis(nn.Module):
     Args:
         size: Number of Gaussians.
         cutoff: Å.
+        columns: Of the messages, three times the channels.
         smooth: Whether the envelope is applied to the bias of filters, too.
     """
 
-    def __init__(self, size: int, cutoff: float, *, smooth: bool) -> None:
+    def __init__(self, size: int, cutoff: float, columns: int, *, smooth: bool) -> None:
         """Place the Gaussians."""
         super().__init__()
         self.gaussians = GaussianBasis(size, cutoff)
         self.cutoff = cutoff
+        self.columns = columns
         self.smooth = smooth
 
-    def forward(self, vectors: Tensor) -> EdgeBasis:
-        """Return the basis of edges with these vectors, shape (n_edges, 3), Å; unit vectors keep the direction."""
+    def forward(self, vectors: Tensor, graph: Graph) -> EdgeBasis | BlockedEdges:
+        """Return the basis of edges with these vectors, shape (n_edges, 3), Å; unit vectors keep the direction.
+
+        On a processor edges go in blocks, unless a compiler does better or derivatives of forces are to be taken.
+        """
         distances = vectors.square().sum(1).sqrt()
+        units = vectors / distances[:, None]
+        twice = self.training and vectors.requires_grad
+        if vectors.device.type == "cpu" and vectors.dtype in REACH and not (twice or torch.compiler.is_compiling()):
+            with torch.no_grad():
+                window = self._window(distances, want_slopes=vectors.requires_grad)
+            return BlockedEdges(distances, units, window, self.gaussians.size, graph, self.columns)
         envelope = polynomial_envelope(distances / self.cutoff)[:, None]
-        return EdgeBasis(
-            self.gaussians(distances) * envelope, envelope if self.smooth else None, vectors / distances[:, None]
-        )
+        return EdgeBasis(self.gaussians(distances) * envelope, envelope if self.smooth else None, units)
+
+    def _window(self, distances: Tensor, *, want_slopes: bool) -> Window:
+        """Return the Gaussians near each distance, and the factor of the bias."""
+        size, scale, reach = self.gaussians.size, self.gaussians.scale, REACH[distances.dtype]
+        scaled = distances[:, None] * scale
+        width = min(2 * reach, size)
+        indices = (scaled.long() - (reach - 1)).clamp(0, size - width) + torch.arange(width)
+        away = scaled - indices
+        values = torch.exp(-0.5 * away.square())
+        t = distances[:, None] / self.cutoff
+        envelope, last = polynomial_envelope(t), torch.full_like(indices[:, :1], size)
+        weights = torch.cat([values * envelope, envelope if self.smooth else torch.ones_like(envelope)], 1)
+        slopes = None
+        if want_slopes:
+            slope = polynomial_envelope_slope(t) / self.cutoff
+            bias_slope = slope if self.smooth else torch.zeros_like(slope)
+            slopes = torch.cat([values * (slope - envelope * away * scale), bias_slope], 1)
+        return Window(torch.cat([indices, last], 1), weights, slopes)
 
 
 def edge_messages(
-    values: Tensor, vectors: Tensor | None, basis: EdgeBasis, filters: tuple[Tensor, Tensor], graph: Graph
+    values: Tensor,
+    vectors: Tensor | None,
+    basis: EdgeBasis | BlockedEdges,
+    filters: tuple[Tensor, Tensor],
+    graph: Graph,
 ) -> tuple[Tensor, Tensor]:
     """Return the sums of scalar and vector messages over the edges of each receiver.
 
@@ -72,6 +104,8 @@ def edge_messages(
     Returns:
         Scalars of shape (n_atoms, n_channels) and vectors of shape (n_atoms, 3, n_channels).
     """
+    if isinstance(basis, BlockedEdges):
+        return blocked_messages(values, vectors, basis, filters)
     weight, bias = filters
     if basis.envelope is None:
         filtered = nn.functional.linear(basis.radial, weight, bias)

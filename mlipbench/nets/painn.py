@@ -29,6 +29,7 @@ from mlipbench.nets.segments import segment_sum
 from mlipbench.structures.neighbors import NeighborCap
 
 if TYPE_CHECKING:
+    from mlipbench.nets.edge_blocks import BlockedEdges
     from mlipbench.nets.graph import Graph
 
 
@@ -60,7 +61,9 @@ class PainnMessage(nn.Module):
         self.filter = nn.Linear(radial, 3 * hidden)
         self.activation = ScaledSiLU()
 
-    def forward(self, scalars: Tensor, vectors: Tensor | None, basis: EdgeBasis, graph: Graph) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, scalars: Tensor, vectors: Tensor | None, basis: EdgeBasis | BlockedEdges, graph: Graph
+    ) -> tuple[Tensor, Tensor]:
         """Return what the edges add: ``dx = Σ q3``, ``dv = Σ (q1 v_j / √3 + q2 u) / √channels``."""
         skipped = self.hidden if vectors is None else 0
         values = self.activation(self.first(self.normalise(scalars)))
@@ -125,14 +128,14 @@ class PainnTrunk(nn.Module):
     def __init__(self, config: PainnConfig, *, smooth: bool) -> None:
         """Build the layers."""
         super().__init__()
-        self.basis = MessageBasis(config.radial, config.cutoff, smooth=smooth)
+        self.basis = MessageBasis(config.radial, config.cutoff, 3 * config.hidden, smooth=smooth)
         self.embedding = nn.Embedding(config.elements, config.hidden)
         self.messages = nn.ModuleList(PainnMessage(config.hidden, config.radial) for _ in range(config.layers))
         self.updates = nn.ModuleList(PainnUpdate(config.hidden) for _ in range(config.layers))
 
     def forward(self, graph: Graph, edges: Tensor, *, want_vectors: bool) -> tuple[Tensor, Tensor | None]:
         """Return the scalars after the last layer, and the vectors where they are wanted."""
-        basis = self.basis(edges)
+        basis = self.basis(edges, graph)
         scalars = self.embedding(graph.numbers)
         vectors: Tensor | None = None
         for number, (message, update) in enumerate(zip(self.messages, self.updates, strict=True), start=1):

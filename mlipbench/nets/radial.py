@@ -21,6 +21,13 @@ def polynomial_envelope(t: Tensor, p: int = 5) -> Tensor:
     return torch.where(t < 1, value, torch.zeros_like(value))
 
 
+def polynomial_envelope_slope(t: Tensor, p: int = 5) -> Tensor:
+    """Return the derivative of `polynomial_envelope` with respect to `t`."""
+    a, b, c = -(p + 1) * (p + 2) / 2, p * (p + 2), -p * (p + 1) / 2
+    value = t ** (p - 1) * (a * p + t * (b * (p + 1) + t * (c * (p + 2))))
+    return torch.where(t < 1, value, torch.zeros_like(value))
+
+
 class GaussianBasis(nn.Module):
     """Gaussians of the scaled distance ``t = d / cutoff``, with centres from 0 to 1.
 
@@ -38,6 +45,7 @@ class GaussianBasis(nn.Module):
         """Place the centres."""
         super().__init__()
         # in units of their spacing, whole numbers, the centres are exact in every precision
+        self.size = size
         self.scale = (size - 1) / cutoff
         self.register_buffer("centres", torch.arange(float(size)), persistent=False)
 

@@ -54,7 +54,7 @@ class NeighborList:
 
     Every pair stands twice, once from each end, and an atom is a neighbour of its own images. The vector of an edge is
     ``positions[j] + shifts @ cell - positions[i]``. The edges of a structure lie together, in order of structures, and
-    within one in order of ``i``.
+    within one in order of ``i``; the order of the edges of an atom is unspecified.
 
     Attributes:
         cutoff: Å; edges are shorter than this.
@@ -205,7 +205,7 @@ def _box(batch: StructureBatch, structure: int) -> FloatArray:
 
 
 def _pairs(batch: StructureBatch, boxes: FloatArray, cutoff: float) -> Iterator[tuple[IntArray, IntArray]]:
-    """Yield the pairs, as indices in the batch, and the shifts of each structure, in order of i, j and shift."""
+    """Yield the pairs, as indices in the batch and in order of the first, and the shifts of each structure."""
     from vesin import NeighborList as VesinList
 
     search = VesinList(cutoff=cutoff, full_list=True, sorted=True, n_threads=1)
@@ -235,7 +235,8 @@ def _sprawling(batch: StructureBatch, boxes: FloatArray, cutoff: float) -> BoolA
     spans = np.where(batch.pbc, 1 / np.linalg.norm(inverses, axis=1), high - low)
     too_wide = np.prod(np.maximum(spans / cutoff, 1), axis=1) > _MOST_BINS
     too_far = np.any(batch.pbc & (np.maximum(-low, high) > _FARTHEST_CELL), axis=1)
-    return np.logical_or(too_wide, too_far)
+    sprawling: BoolArray = too_wide | too_far
+    return sprawling
 
 
 def _scattered_pairs(
@@ -257,9 +258,7 @@ def _scattered_pairs(
     shifts = images[image] + (home[i] - home[j]).astype(np.int64)
     between = positions[j] + shifts @ box - positions[i]
     proper = ((i != j) | shifts.any(axis=1)) & (np.einsum("ek,ek->e", between, between) < cutoff * cutoff)
-    i, j, shifts = i[proper], j[proper], shifts[proper]
-    order = np.lexsort((*shifts.T[::-1], j, i))
-    return np.stack([i, j], axis=1)[order], shifts[order]
+    return np.stack([i, j], axis=1)[proper], shifts[proper]
 
 
 def completed_cell(cell: FloatArray, pbc: BoolArray) -> FloatArray:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
 from mlipbench.errors import DatasetError
 from mlipbench.nets.graph import Graph, find_neighbors, make_graph
+from mlipbench.nets.segments import Segments
 from mlipbench.structures.neighbors import NeighborList
 
 if TYPE_CHECKING:
@@ -49,10 +50,21 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device; a copy to a GPU does not wait."""
-        if device.type == "cpu":
-            return self
-        graph, energy, forces, counted = _mapped((self.graph, self.energy, self.forces, self.counted), device)
-        return Batch(self.members, graph, energy, forces, counted, self.padding)
+        return self if device.type == "cpu" else self._mapped(lambda part: part.to(device, non_blocking=True))
+
+    def pinned(self, device: torch.device) -> Batch:
+        """Return the batch in memory that is page-locked for a GPU."""
+        with torch.cuda.device(device):  # which one a thread works with is the thread's own affair
+            return self._mapped(torch.Tensor.pin_memory)
+
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        graph = Graph(
+            *(Segments(*map(change, part)) if isinstance(part, Segments) else change(part) for part in self.graph)
+        )
+        energy, forces, counted = (
+            None if part is None else change(part) for part in (self.energy, self.forces, self.counted)
+        )
+        return self._replace(graph=graph, energy=energy, forces=forces, counted=counted)
 
 
 class Order:
@@ -92,7 +104,7 @@ class BatchMaker:
         data: The structures.
         targets: Shape (n_structures,), eV, float64: their energies without reference.
         config: Of the network: cutoff and cap.
-        dtype: Precision of the network.
+        place: Precision and device of the network.
         cache_bytes: Memory for neighbour lists.
     """
 
@@ -101,25 +113,24 @@ class BatchMaker:
         data: LabelledStructures,
         targets: FloatArray,
         config: NetworkConfig,
-        dtype: torch.dtype,
+        place: tuple[torch.dtype, torch.device],
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
         """Start with an empty cache."""
         self.data = data
         self.targets = targets
         self._config = config
-        self._dtype = dtype
+        self._dtype, self._device = place
         self._room = cache_bytes
         self._known: dict[int, _Edges] = {}
         self._all_count = bool(data.counted.all())
 
-    def make(self, members: IntArray, *, padding: bool = False, pin: bool = False) -> Batch:
-        """Return a batch in host memory.
+    def make(self, members: IntArray, *, padding: bool = False) -> Batch:
+        """Return a batch in host memory, page-locked where it is to be copied to a GPU.
 
         Args:
             members: Shape (n_structures,), at least one, places in the set of structures.
             padding: As in `Batch`.
-            pin: Whether to page-lock it for a copy to a GPU.
 
         Raises:
             DatasetError: A structure has no neighbour list.
@@ -130,9 +141,8 @@ class BatchMaker:
         forces = None if self.data.forces is None else torch.from_numpy(self.data.forces[atoms]).to(self._dtype)
         counted = None if self._all_count else torch.from_numpy(self.data.counted[atoms]).to(self._dtype)[:, None]
         energy = torch.from_numpy(self.targets[members]).to(self._dtype)
-        if pin:
-            graph, energy, forces, counted = _mapped((graph, energy, forces, counted), None)
-        return Batch(members, graph, energy, forces, counted, padding)
+        batch = Batch(members, graph, energy, forces, counted, padding)
+        return batch if self._device.type == "cpu" else batch.pinned(self._device)
 
     def _neighbors(self, structures: StructureBatch, members: IntArray) -> NeighborList:
         parts = [self._edges(structures, place, int(member)) for place, member in enumerate(members)]
@@ -201,13 +211,3 @@ def _atoms(offsets: IntArray, members: IntArray) -> IntArray:
     starts = np.cumsum(counts) - counts
     atoms: IntArray = np.repeat(offsets[members] - starts, counts) + np.arange(counts.sum())
     return atoms
-
-
-def _mapped(value: Any, device: torch.device | None) -> Any:
-    """Move tensors to a device, or page-lock them where none is given, inside tuples of tuples."""
-    if isinstance(value, torch.Tensor):
-        return value.pin_memory() if device is None else value.to(device, non_blocking=True)
-    if isinstance(value, tuple):
-        parts = [_mapped(part, device) for part in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
-    return value

@@ -62,11 +62,10 @@ def evaluate(fabric: Fabric, network: Network, maker: BatchMaker, size: int) -> 
     """
     n = maker.data.n_structures
     parts = [np.arange(start, min(start + size, n)) for start in range(0, n, size)]
-    pin = fabric.device.type != "cpu"
     sums = np.zeros((2, n))
     with torch.no_grad():
         mine = range(fabric.global_rank, len(parts), fabric.world_size)
-        for batch in ahead(lambda k: maker.make(parts[k], pin=pin), mine):
+        for batch in ahead(lambda k: maker.make(parts[k]), mine):
             sums[:, batch.members] = _sums(network, batch.to(fabric.device), maker.targets)
     if fabric.world_size > 1:
         total = torch.from_numpy(sums).to(fabric.device)

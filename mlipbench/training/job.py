@@ -102,7 +102,12 @@ def _prepare(job: TrainingJob, folder: Path, fabric: Fabric, events: EventLog) -
     check_elements(config.elements, train, validation)
     reference = fit_reference(job.recipe.energy_reference, train.structures, train.energy)
     makers = [
-        BatchMaker(part, part.energy - reference_energies(reference, part.structures), config, precision(job))
+        BatchMaker(
+            part,
+            part.energy - reference_energies(reference, part.structures),
+            config,
+            (precision(job), fabric.device),
+        )
         for part in (train, validation)
     ]
     return Setting(job, folder / STATES, fabric, makers[0], makers[1], events), reference

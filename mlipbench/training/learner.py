@@ -36,6 +36,8 @@ def build_network(job: TrainingJob) -> Network:
     try:
         network: Network = nets.build(job.net, job.recipe.preset, **job.recipe.changes).to(precision(job))
     except (TypeError, ValueError, RuntimeError) as error:
+        if not job.recipe.changes:
+            raise
         where = f"recipe {job.recipe.recipe}: changes"
         raise ConfigError(f"the network {job.net} cannot be built: {error}", where=where) from None
     return network
@@ -65,8 +67,7 @@ class Learner:
         self._network = build_network(job).to(fabric.device).train()
         self.average = Average(self._network, job.recipe.ema_decay)
         self.best: dict[str, Tensor] = {}
-        # one process needs no wrapper, which would cost more time than the step of a small network does
-        self._module: Any = fabric.setup_module(self._network) if fabric.world_size > 1 else self._network
+        self._module: Any = fabric.setup_module(self._network)
         self._weights = list(self._network.parameters())
         self._optimiser = torch.optim.AdamW(
             self._weights, weight_decay=job.recipe.weight_decay, amsgrad=True, fused=True
@@ -88,7 +89,7 @@ class Learner:
         share = loss_share(self._recipe.loss, output, batch, counts)
         self._optimiser.zero_grad()
         # DDP takes the mean of the processes' gradients, where their sum is wanted
-        self._fabric.backward(share * world if world > 1 else share)
+        self._fabric.backward(share * world)
         if self._recipe.clip is None:
             norm = get_total_norm([weight.grad for weight in self._weights if weight.grad is not None])
         else:

@@ -161,9 +161,8 @@ class Training:
         members = self._order.members(step)
         counts = Counts(len(members), int(self._components[members].sum()))
         mine = members[self._fabric.global_rank :: self._fabric.world_size]
-        pin = self._fabric.device.type != "cpu"
         # a process without a part goes along with a structure that does not count
-        batch = self._setting.train.make(mine if len(mine) else members[:1], padding=not len(mine), pin=pin)
+        batch = self._setting.train.make(mine if len(mine) else members[:1], padding=not len(mine))
         return batch, counts
 
     def _next_rate(self) -> float:

@@ -49,7 +49,8 @@ def _run(path: Path) -> int:
         return ExitCode.INTERRUPTED
     except (MlipbenchError, OSError) as error:
         known = from_os_error(error, path.parent) if isinstance(error, OSError) else error
-        return _report(path.parent, str(known), known.exit_code, silent=not first)
+        # errors of the job are the same in all processes, and the first one tells
+        return _report(path.parent, str(known), known.exit_code, silent=known is error and not first)
     except Exception as error:  # noqa: BLE001 - the boundary to foreign code
         traceback.print_exc()
         text = " ".join(f"internal error: {type(error).__name__}: {error}".split())
@@ -58,9 +59,9 @@ def _run(path: Path) -> int:
 
 
 def _report(folder: Path, text: str, exit_code: int, *, silent: bool = False) -> int:
-    """Say what went wrong; errors of a job are the same in all processes, and the first one tells."""
+    """Say what went wrong, to whoever started it and to whoever follows the events."""
     if not silent:
-        print(text, file=sys.stderr)  # noqa: T201 - for whoever started it by hand
+        print(text, file=sys.stderr)  # noqa: T201 - no harness may be there
         try:
             EventLog(folder).write(Event(kind=EventKind.ERROR, text=text, exit_code=exit_code))
         except OSError as error:

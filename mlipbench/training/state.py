@@ -63,10 +63,11 @@ def save_state(folder: Path, progress: Progress, tensors: Mapping[str, Tensor]) 
         progress: How far it has come.
         tensors: Weights, averages, moments and best weights by name, in host memory.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    metadata = {_KEY: progress.model_dump_json()}
-    replace_file(folder / STATE_FILE, lambda path: save_file(dict(tensors), path, metadata=metadata))
+    # not its `save_file`: an error of the disk would come as one of the format
+    content = save(dict(tensors), {_KEY: progress.model_dump_json()})
+    replace_file(folder / STATE_FILE, lambda path: path.write_bytes(content))
 
 
 def load_state(folder: Path, identity: str) -> tuple[Progress, dict[str, Tensor]] | None:

@@ -14,6 +14,7 @@ from net_frames import crystal, frame, graph_of, joined, molecule, moved, orthog
 from mlipbench.errors import ConfigError  # noqa: E402 - needs torch
 from mlipbench.nets import build, build_from_config, presets_of  # noqa: E402
 from mlipbench.nets.atom_features import CATEGORY_SIZES, continuous_features, khot_features  # noqa: E402
+from mlipbench.nets.normalisation import BatchNorm  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -48,7 +49,10 @@ def softplus(x):
 
 
 def naive(network, graph):
-    """The paper's equation 5, with the OC20 code base's normalisations, edge by edge for one structure."""
+    """The paper's equation 5, with the OC20 code base's normalisations, edge by edge for one structure.
+
+    In training mode the statistics are those of the structure's own edges.
+    """
     config = network.config
     p = {name: value.numpy() for name, value in network.state_dict().items()}
     bits = khot_features(101).numpy().astype(float)
@@ -58,15 +62,19 @@ def naive(network, graph):
     spacing = config.cutoff / (config.radial - 1)
     for number in range(config.convolutions):
         at = f"convolutions.{number}"
-        sums = [np.zeros(config.hidden) for _ in x]
+        sums, rows = [np.zeros(config.hidden) for _ in x], []
         for i, j, vector in edges:
             distance = math.sqrt(vector @ vector)
             e = np.array([math.exp(-0.5 * ((distance - k * spacing) / spacing) ** 2) for k in range(config.radial)])
-            z = p[f"{at}.linear.weight"] @ np.concatenate([x[i], x[j], e]) + p[f"{at}.linear.bias"]
-            z = (z - p[f"{at}.batch_norm.running_mean"]) / np.sqrt(p[f"{at}.batch_norm.running_var"] + 1e-5)
-            z = z * p[f"{at}.batch_norm.weight"] + p[f"{at}.batch_norm.bias"]
-            gate, core = z[: config.hidden], z[config.hidden :]
-            sums[i] = sums[i] + softplus(core) / (1 + np.exp(-gate))
+            rows.append((i, p[f"{at}.linear.weight"] @ np.concatenate([x[i], x[j], e]) + p[f"{at}.linear.bias"]))
+        mean, variance = p[f"{at}.batch_norm.running_mean"], p[f"{at}.batch_norm.running_var"]
+        if network.training:
+            mean = sum(z for _, z in rows) / len(rows)
+            variance = sum((z - mean) ** 2 for _, z in rows) / len(rows)
+        for i, z in rows:
+            normalised = (z - mean) / np.sqrt(variance + 1e-5)
+            y = normalised * p[f"{at}.batch_norm.weight"] + p[f"{at}.batch_norm.bias"]
+            sums[i] = sums[i] + softplus(y[config.hidden :]) / (1 + np.exp(-y[: config.hidden]))
         for i, total in enumerate(sums):
             centred = (total - total.mean()) / math.sqrt(((total - total.mean()) ** 2).mean() + 1e-5)
             x[i] = softplus(x[i] + centred * p[f"{at}.layer_norm.weight"] + p[f"{at}.layer_norm.bias"])
@@ -178,18 +186,41 @@ def test_the_equations_in_loops(structure):
     np.testing.assert_allclose(energy, [naive(network, graph_of(structure, 4.0))], rtol=1e-12)
 
 
-def test_statistics_of_the_edges_in_training():
-    """A training step normalises all edges of the batch by their own mean and variance, not by the running ones."""
-    network, graph = small(convolutions=1), graph_of(joined(molecule(5, 1), crystal(3, 2)), 4.0)
-    convolution = network.convolutions[0]
-    seen = []
-    convolution.batch_norm.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output)))
-    network.train()
-    network(graph, forces=False)
-    rows, normalised = (value.detach().numpy() for value in seen[0])
-    scale, shift = convolution.batch_norm.weight.detach().numpy(), convolution.batch_norm.bias.detach().numpy()
-    expected = (rows - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-5) * scale + shift
-    np.testing.assert_allclose(normalised, expected, rtol=1e-10, atol=1e-12)
+def test_batch_norm_by_hand():
+    """Mean 3 and variance 8 / 3 in the first channel, 10 and 0 in the second; running ones move a tenth of the way."""
+    layer = BatchNorm(2).double()
+    found = layer(torch.tensor([[1.0, 10.0], [3.0, 10.0], [5.0, 10.0]], dtype=torch.float64))
+    last = 2 / math.sqrt(8 / 3 + 1e-5)
+    np.testing.assert_allclose(found.detach(), [[-last, 0], [0, 0], [last, 0]], atol=1e-14)
+    np.testing.assert_allclose(layer.running_mean, [0.3, 1.0])
+    np.testing.assert_allclose(layer.running_var, [0.9 + 0.8 / 3, 0.9])
+    row = layer(torch.tensor([[0.3, 1.0]], dtype=torch.float64))  # a single row has no variance
+    np.testing.assert_allclose(row.detach(), [[0.0, 0.0]], atol=1e-15)
+    np.testing.assert_allclose(layer.running_mean, [0.3, 1.0])
+
+
+@pytest.mark.parametrize("name", ["cgcnn", "forcenet"])
+def test_training_predicts_what_evaluation_does(name):
+    """Once the running statistics are those of the batch; so forces fitted in training are the forces of evaluation."""
+    torch.manual_seed(0)
+    sizes = SIZES if name == "cgcnn" else {"cutoff": 4.0, "hidden": 6, "layers": 2}
+    network = wandering(build(name, "small", **sizes)).train()
+    batch = joined(molecule(7, 1), crystal(3, 2), molecule(5, 4))
+    graph = graph_of(batch, 4.0)
+    for _ in range(250):  # 0.9^250 = 4e-12 of the first ones is left
+        network(graph)
+    energy, forces = predicted(network, batch)
+    found_energy, found_forces = predicted(network.eval(), batch)
+    np.testing.assert_allclose(found_energy, energy, rtol=1e-9)
+    np.testing.assert_allclose(found_forces, forces, atol=1e-9 * abs(forces).max())
+
+
+@pytest.mark.parametrize("structure", [molecule(7, 1), crystal(3, 2)], ids=["molecule", "crystal"])
+def test_the_equations_in_training(structure):
+    network = small().train()
+    for wanted in (False, True):
+        energy, _ = predicted(network, structure, forces=wanted)
+        np.testing.assert_allclose(energy, [naive(network, graph_of(structure, 4.0))], rtol=1e-12)
 
 
 @pytest.mark.parametrize("structure", [molecule(7, 1), crystal(3, 2)], ids=["molecule", "crystal"])

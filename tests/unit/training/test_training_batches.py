@@ -52,7 +52,8 @@ def test_a_batch_larger_than_the_set_is_the_set() -> None:
 
 def maker(split: Split, config: ToyConfig, *, cache_bytes: int = 1 << 20, **changes: object) -> BatchMaker:
     train, _ = load_data(job_for(split, **changes))
-    return BatchMaker(train, np.arange(float(train.n_structures)), config, torch.float64, cache_bytes)
+    place = torch.float64, torch.device("cpu")
+    return BatchMaker(train, np.arange(float(train.n_structures)), config, place, cache_bytes)
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 1 << 20])
@@ -132,3 +133,19 @@ def test_ahead_keeps_order_and_passes_errors_on() -> None:
     assert [next(coming), next(coming)] == [0, 1]
     with pytest.raises(ZeroDivisionError):
         next(coming)
+
+
+@pytest.mark.parametrize("free_only", [True, False])
+def test_a_batch_moves_as_a_whole(free_only: bool, tmp_path: Path) -> None:
+    split = save(tmp_path / "fixed", clusters_of_atoms(12, fixed=True))
+    config = ToyConfig(elements=20, cutoff=5.0, hidden=4)
+    batch = maker(split, config, free_atoms_only=free_only).make(np.array([0, 1]), padding=True)
+    moved = batch.to(torch.device("meta"))
+    tensors = [moved.energy, moved.forces, *([moved.counted] if free_only else [])]
+    for part in moved.graph:
+        tensors += [part] if isinstance(part, torch.Tensor) else part
+    assert len(tensors) == 2 + free_only + 5 + 3 * 3
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    assert (moved.padding, moved.members.tolist(), moved.counted is None) == (True, [0, 1], not free_only)
+    assert type(moved.graph.senders) is type(batch.graph.senders)
+    assert batch.to(torch.device("cpu")) is batch

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
 import shutil
@@ -309,6 +310,17 @@ def test_errors_are_one_line_an_event_and_an_exit_code(
     assert capsys.readouterr().err == last.text + "\n"
     assert run_main(folder, job_for(split, learning_rates=[1e30]).model_dump_json()) == ExitCode.TASKS_FAILED
     assert run_main(folder, job_for(split).model_dump_json()) == ExitCode.DONE
+
+
+def test_a_full_disk(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    assert run_main(working_folder(tmp_path), job_for(split).model_dump_json()) == ExitCode.MISSING
+    assert "no space left on the device" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
