@@ -37,7 +37,7 @@ PARENT = (
     ("cli", "testing"),
     ("__main__",),
 )
-WORKER = (("worker", "adapters", "nets", "training"),)
+WORKER = (("nets", "worker"), ("adapters", "training"))
 SCRIPTS = "datasets.mini"  # make the shipped data; nothing may depend on them
 FOREIGN = frozenset(
     {"torch", "torch_geometric", "chgnet", "mace", "fairchem", "e3nn", "nequip", "sevenn", "orb_models"}

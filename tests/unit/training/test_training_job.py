@@ -70,9 +70,11 @@ def test_a_training_lowers_the_loss_and_leaves_a_checkpoint(split: Split, tmp_pa
     assert record.energy_reference.per_element == pytest.approx({10: -10.0, 18: -10.0}, abs=2.0)
 
 
-def test_errors_and_verdict_are_those_of_the_weights_kept(split: Split, tmp_path: Path) -> None:
+@pytest.mark.parametrize("free_only", [False, True])
+def test_errors_and_verdict_are_those_of_the_weights_kept(free_only: bool, tmp_path: Path) -> None:
     folder = working_folder(tmp_path)
-    train_job(job_for(split, steps=60, precision="float64"), folder)
+    split = save(tmp_path / "columns", clusters_of_atoms(12, fixed=True))
+    train_job(job_for(split, steps=60, precision="float64", free_atoms_only=free_only), folder)
     record, network = load_network(folder)
     structures, labels = split.structures(8, 12), split.labels(8, 12)
     with torch.no_grad():
@@ -80,9 +82,10 @@ def test_errors_and_verdict_are_those_of_the_weights_kept(split: Split, tmp_path
     energy = output.energy.numpy() + reference_energies(record.energy_reference, structures)
     chosen = record.candidates[0]
     assert chosen.energy_mae == pytest.approx(np.abs(energy - labels.energy).mean(), rel=1e-9)
-    assert chosen.forces_mae == pytest.approx(np.abs(output.forces.numpy() - labels.forces).mean(), rel=1e-9)
+    counted = ~structures.fixed if free_only else np.ones(structures.n_atoms, dtype=bool)
+    assert chosen.forces_mae == pytest.approx(np.abs(output.forces.numpy() - labels.forces)[counted].mean(), rel=1e-9)
     assert chosen.forces_mae == min(point.forces_mae for point in record.curve)
-    floor = np.abs(labels.forces).mean()
+    floor = np.abs(labels.forces)[counted].mean()
     assert record.verdict.zero_forces_mae == pytest.approx(floor)
     assert record.verdict.ratio == pytest.approx(chosen.forces_mae / floor)
     assert (record.verdict.low, record.verdict.high, record.verdict.trained) == (None, None, False)  # four clusters
@@ -156,7 +159,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, call: int) -> None:
 
 
 @pytest.mark.parametrize("schedule", [{"kind": "plateau", "patience": 0}, {"kind": "cosine", "warmup": 0.2}])
-@pytest.mark.parametrize("calls", [[3], [11], [40], [5, 9, 30]])
+@pytest.mark.parametrize("calls", [[3], [11], [40], [5, 10, 31]])
 def test_a_training_that_was_killed_ends_in_the_same_bits(
     calls: list[int], schedule: dict[str, Any], split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,6 +180,26 @@ def test_a_training_that_was_killed_ends_in_the_same_bits(
     strip = [{k: v for k, v in row.items() if k != "seconds"} for row in rows(broken / LOG_FILE)]
     assert strip == [{k: v for k, v in row.items() if k != "seconds"} for row in rows(whole / LOG_FILE)]
     assert any(event.text.startswith("goes on at step") for event in events(broken)) == (calls[0] > 7 or len(calls) > 1)
+
+
+def test_the_best_weights_outlive_a_killed_process(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first validation is the best one, and the process dies after the second."""
+    job = job_for(split)
+    short = train_job(job_for(split, steps=10), working_folder(tmp_path, "short"))
+    values = iter([1.0, 2.0, 3.0])
+    monkeypatch.setattr(loop, "evaluate", lambda *_: Errors(np.ones(1), np.array([next(values)]), 1))
+    monkeypatch.setattr(loop, "SAVE_AFTER", 0.0)
+    folder = working_folder(tmp_path)
+    with monkeypatch.context() as patch:
+        kill_at(patch, 25)
+        with pytest.raises(KilledError):
+            train_job(job, folder)
+    record = train_job(job, folder)
+    assert [point.forces_mae for point in record.curve] == [1.0, 2.0, 3.0]
+    assert record.candidates[0].best_step == 10
+    assert record.weights_sha256 == short.weights_sha256
 
 
 def test_a_finished_learning_rate_is_not_trained_again(
