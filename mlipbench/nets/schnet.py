@@ -70,6 +70,8 @@ class SchNet(ConservativeNetwork):
         rows = self.model.embedding.num_embeddings
         if config.elements != rows:
             raise ConfigError(f"the table of elements has {rows} rows, not {config.elements}", where="elements")
+        for interaction in self.model.interactions:
+            del interaction.mlp  # the same module as `interaction.conv.nn`: a checkpoint holds its weights once
 
     def energy(self, graph: Graph, vectors: Tensor) -> Tensor:
         """Return the energies, shape (n_structures,), eV."""

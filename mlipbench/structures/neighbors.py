@@ -18,10 +18,10 @@ SHELL_WIDTH: Final = 0.01
 """Å², how far a neighbour may lie beyond the last one counted and still belong to its shell (OC20's rule)."""
 _FLAT = 1e-8  # volume spanned by the unit vectors of the periodic directions below which they count as dependent
 _FARTHEST = 1e9  # Å, coordinate beyond which float64 no longer resolves 1e-7 Å
-# vesin divides by zero from 1e5 bins on where few of them lie along some direction, and counts bins in 32 bits. It may
-# lay two directions without periodicity otherwise than we do, which doubles the bins at most.
+# vesin sorts atoms into bins as wide as the cutoff. From 1e5 bins on it may divide by zero; it counts them in 32 bits;
+# and where some directions are periodic and others not, it walks along the others from each bin to all.
 _MOST_BINS = 4e4
-_FARTHEST_CELL = 1e4
+_FARTHEST_CELL = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,14 +226,16 @@ def _pairs(batch: StructureBatch, boxes: FloatArray, cutoff: float) -> Iterator[
 def _sprawling(batch: StructureBatch, boxes: FloatArray, cutoff: float) -> BoolArray:
     """Return which structures are too wide, or reach too far out of their cell, for vesin, shape (n_structures,)."""
     inverses = np.linalg.inv(boxes)
-    # Å along directions without periodicity, whose vectors have length one
     fractional = np.einsum("nk,nkd->nd", batch.positions, inverses.take(batch.structure_index, axis=0))
+    coordinates = np.where(batch.pbc.take(batch.structure_index, axis=0), fractional, batch.positions)
     low, high = np.zeros((2, batch.n_structures, 3))
     filled = batch.counts > 0
     starts = batch.offsets[:-1][filled]
-    low[filled], high[filled] = np.minimum.reduceat(fractional, starts), np.maximum.reduceat(fractional, starts)
-    spans = np.where(batch.pbc, 1 / np.linalg.norm(inverses, axis=1), high - low)
-    too_wide = np.prod(np.maximum(spans / cutoff, 1), axis=1) > _MOST_BINS
+    low[filled], high[filled] = np.minimum.reduceat(coordinates, starts), np.maximum.reduceat(coordinates, starts)
+    heights = 1 / np.linalg.norm(inverses, axis=1)
+    bins = np.maximum(np.where(batch.pbc, heights, high - low) / cutoff, 1)
+    walked = batch.pbc.any(axis=1, keepdims=True) & ~batch.pbc
+    too_wide = np.prod(np.where(walked, bins**2, bins), axis=1) > _MOST_BINS
     too_far = np.any(batch.pbc & (np.maximum(-low, high) > _FARTHEST_CELL), axis=1)
     sprawling: BoolArray = too_wide | too_far
     return sprawling
@@ -252,9 +254,9 @@ def _scattered_pairs(
     reach = np.where(pbc, cutoff * np.linalg.norm(inverse, axis=0) + 1, 0).astype(np.int64)
     images = np.stack(np.meshgrid(*[np.arange(-n, n + 1) for n in reach], indexing="ij"), axis=-1).reshape(-1, 3)
     tree = KDTree(((images @ box)[:, None] + wrapped).reshape(-1, 3))
-    around = tree.query_ball_point(wrapped, cutoff, return_sorted=True)
-    i = np.repeat(np.arange(len(positions)), [len(found) for found in around])
-    image, j = np.divmod(np.concatenate(around).astype(np.int64), len(positions))
+    found = KDTree(wrapped).sparse_distance_matrix(tree, cutoff, output_type="ndarray")
+    found = found[np.lexsort((found["j"], found["i"]))]
+    i, (image, j) = found["i"], np.divmod(found["j"], len(positions))
     shifts = images[image] + (home[i] - home[j]).astype(np.int64)
     between = positions[j] + shifts @ box - positions[i]
     proper = ((i != j) | shifts.any(axis=1)) & (np.einsum("ek,ek->e", between, between) < cutoff * cutoff)
