@@ -72,8 +72,8 @@ class Subject:
     @cached_property
     def scale(self) -> tuple[float, float]:
         """The size of an energy and of a force, what errors are relative to."""
-        energies, forces = self.own(joined(MOLECULE, CRYSTAL))
-        return np.abs(energies).max(), np.abs(forces).max()
+        energy, forces = self.own(joined(MOLECULE, CRYSTAL, COPPER))
+        return np.abs(energy).max(), np.abs(forces).max()
 
     def error(self, energies: np.ndarray | float, forces: np.ndarray | float) -> float:
         """Return the larger of two differences, of energies and of forces, relative to the usual."""
