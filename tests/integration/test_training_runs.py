@@ -90,7 +90,7 @@ def test_a_suite_trains_what_its_recipe_says_and_then_evaluates(workspace: Works
 
 
 def test_a_killed_training_ends_its_process_and_goes_on(workspace: Workspace) -> None:
-    path = recipe(workspace, steps=4000, evaluate_every=20, learning_rates=[1e-3])
+    path = recipe(workspace, steps=400_000, evaluate_every=20, learning_rates=[1e-3])
     line = ("train", path, *LONG)
     process = workspace.start(*line)
     events = workspace.root / "weights" / "events.jsonl"
@@ -109,7 +109,7 @@ def test_a_killed_training_ends_its_process_and_goes_on(workspace: Workspace) ->
 
 
 def test_two_trainings_of_one_checkpoint_do_not_mix(workspace: Workspace) -> None:
-    path = recipe(workspace, steps=4000, evaluate_every=20, learning_rates=[1e-3])
+    path = recipe(workspace, steps=400_000, evaluate_every=20, learning_rates=[1e-3])
     line = ("train", path, *LONG)
     first = workspace.start(*line)
     wait_for((workspace.root / "weights" / "events.jsonl").exists)
