@@ -64,7 +64,7 @@ def test_a_card_given_by_path_needs_consent(workspace):
 
 def test_an_unknown_model_on_the_command_line_names_close_ones(workspace):
     line = one_error(workspace.cli("run", workspace.suite(["composition"]), "--models", "chgent"), 2)
-    assert line == "mlipbench: error: unknown model 'chgent'; did you mean chgnet?"
+    assert line == "mlipbench: error: unknown model 'chgent'; did you mean chgnet or schnet?"
 
 
 def test_no_model_on_the_command_line_is_nothing_selected(workspace):

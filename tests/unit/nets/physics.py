@@ -181,7 +181,7 @@ def copper_error(subject: Subject, cap: NeighborCap | None) -> float:
 
 def own_copper_error(subject: Subject) -> float:
     """Return `copper_error` with the network's own kind of cap, reached."""
-    return copper_error(subject, subject.crowded(20))
+    return copper_error(subject, subject.crowded(30))
 
 
 def size_consistency_error(subject: Subject) -> float:
@@ -218,8 +218,8 @@ def cap_error(subject: Subject, cap: NeighborCap | None) -> float:
     distances = np.array([0, 1.0, 1.1, 1.2, 1.3, 1.4, 0])
     # strict: the fourth and the fifth change places; whole shells: another one joins the shell of the fifth
     crossing = np.sqrt(distances[5] ** 2 + SHELL_WIDTH) if cap is None or cap.whole_shells else distances[4]
-    directions = np.random.default_rng(4).normal(size=(7, 3))
-    directions /= np.linalg.norm(directions, axis=1)[:, None]
+    directions = np.array([[0, 0, 0], [9, 1, -2], [-9, 2, 0], [1, 9, 2], [0, -9, 1], [2, -1, 9], [-1, 2, -9]]) / 9.0
+    directions[1:] /= np.linalg.norm(directions[1:], axis=1)[:, None]
     frames = []
     for side in (-1, 1):
         distances[6] = crossing + side * STEP
