@@ -25,6 +25,13 @@ def test_one_ships() -> None:
 
 
 @pytest.mark.parametrize(("model", "dataset"), SHIPPED)
+def test_it_counts_as_trained(model: str, dataset: str) -> None:
+    location = load_card(model).checkpoint_location(dataset)
+    assert location is not None
+    assert read_checkpoint(Path(location)).verdict.trained
+
+
+@pytest.mark.parametrize(("model", "dataset"), SHIPPED)
 def test_its_content_address_is_that_of_the_recipe_on_the_data(model: str, dataset: str, tmp_path: Path) -> None:
     location = load_card(model).checkpoint_location(dataset)
     assert location is not None

@@ -125,7 +125,9 @@ def label_system(system: System, work: Path, limit: int, calc: Any) -> Any:
         path = frame_path(work, system, fid)
         if path.exists():
             continue
-        if fid:
+        if not system.relaxed:
+            atoms.positions = first_geometry(system, settings, geometry, fid).positions
+        elif fid:
             atoms.positions = next_positions(load(frame_path(work, system, fid - 1)), geometry)
         calc = calc or calculator(settings, atoms, work / "logs" / f"{system.sid}.txt")
         atoms.calc = calc

@@ -13,7 +13,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.io import write
 
-from .systems import ALLOY_SLABS, GAS_RULE, GASES, SPLITS, SUBSURFACE, Geometry, Settings, System, catalogue
+from .systems import GAS_RULE, GASES, SPLITS, SUBSURFACE, Geometry, Settings, System, catalogue
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,10 +92,8 @@ def pack(work: Path, out: Path) -> None:
             energy = sum(value * energies[name] for name, value in table[f"random{system.sid}"].items())
         rows[system.split] += [(system, record, energy) for record in found[system.sid]]
     for split, members in rows.items():
-        alloys = [row for row in members if split == "references" and row[0].slab in ALLOY_SLABS]
-        for number, chunk in enumerate(([row for row in members if row not in alloys], alloys)):
-            if chunk:
-                write_chunk(out / split, number, chunk)
+        for number in sorted({system.chunk for system, _, _ in members}):
+            write_chunk(out / split, number, [row for row in members if row[0].chunk == number])
     (out / "references.json").write_text(json.dumps({"comment": COMMENT, "systems": table}, indent=1) + "\n")
     write_checksums(out)
 

@@ -76,6 +76,8 @@ class System:
     adsorbate: str
     site: str
     frames: int
+    chunk: int = 0  # the file of the split that its frames are packed in
+    relaxed: bool = True  # later frames follow a relaxation; else each is placed and rattled afresh
 
     @property
     def config(self) -> str:
@@ -125,24 +127,44 @@ def ood_systems() -> list[tuple[str, str, str, str, int]]:
     return rows
 
 
+def further_training(rows: list[tuple[str, str, str, str, int]]) -> list[tuple[str, str, str]]:
+    """Every (slab, adsorbate, site) on pure metals that no row of :func:`pure_systems` has."""
+    taken = {row[1:4] for row in rows}
+    return [
+        (f"{metal}({facet})", adsorbate, site)
+        for adsorbate in ("H", "O", "CO")
+        for facet in ("111", "100")
+        for site in SITES[facet]
+        for metal in METALS
+        if (f"{metal}({facet})", adsorbate, site) not in taken
+    ]
+
+
 def catalogue() -> list[System]:
-    """All systems; ids are given in a fixed order: splits, then clean slabs, then gases."""
+    """All systems; ids are given in a fixed order: splits, then clean slabs, gases and further training systems."""
     rows = sorted(pure_systems() + ood_systems(), key=lambda row: SPLITS.index(row[0]))
     slabs = [f"{m}({f})" for m in METALS for f in ("111", "100")] + list(ALLOY_SLABS)
     rows += [("references", slab, "", "", 1) for slab in slabs]
     rows += [("references", gas, "", "", 1) for gas in GASES]
-    return [System(sid, *row) for sid, row in enumerate(rows, start=1)]
+    first = [
+        System(sid, *row, chunk=int(row[1] in ALLOY_SLABS and not row[2])) for sid, row in enumerate(rows, start=1)
+    ]
+    further = enumerate(further_training(rows), start=len(first) + 1)
+    return first + [
+        System(sid, "train", slab, adsorbate, site, frames=1 if slab.startswith("Pd") else 2, chunk=1, relaxed=False)
+        for sid, (slab, adsorbate, site) in further  # palladium costs most
+    ]
 
 
 def tasks() -> list[Task]:
     """Tasks in running order: references, then round-robin over out-of-domain and in-domain groups."""
-    groups: dict[tuple[str, str], list[System]] = {}
+    groups: dict[tuple[str, str, bool], list[System]] = {}
     for system in catalogue():
-        groups.setdefault((system.slab, system.adsorbate), []).append(system)
+        groups.setdefault((system.slab, system.adsorbate, system.relaxed), []).append(system)
     queues: dict[str, list[Task]] = {}
-    for (slab, adsorbate), members in groups.items():
+    for (slab, adsorbate, relaxed), members in groups.items():
         kind = "train" if members[0].split == "val_id" else members[0].split
-        name = f"{slab}_{adsorbate}".replace("(", "_").replace(")", "").strip("_")
+        name = f"{slab}_{adsorbate}".replace("(", "_").replace(")", "").strip("_") + ("" if relaxed else "_further")
         queues.setdefault(kind, []).append(Task(name, tuple(members)))
     costs = ("Ag", "Au", "Cu", "Pd")
     queues["train"].sort(key=lambda task: (len(task.systems) == 1, costs.index(task.name[:2])))
@@ -226,8 +248,8 @@ def place(slab: Atoms, system: System, rng: np.random.Generator) -> Atoms:
     return slab + adsorbate
 
 
-def first_geometry(system: System, settings: Settings, geometry: Geometry) -> Atoms:
-    """Starting frame of a system: site geometry plus a Gaussian rattle seeded by the system id."""
+def first_geometry(system: System, settings: Settings, geometry: Geometry, fid: int = 0) -> Atoms:
+    """Frame of a system that follows no other: site geometry plus a Gaussian rattle seeded by the ids."""
     if system.slab in GASES:
         gas = molecule(system.slab, vacuum=3.5)
         gas.set_tags(ADSORBATE)
@@ -235,7 +257,7 @@ def first_geometry(system: System, settings: Settings, geometry: Geometry) -> At
     slab = clean_slab(system.slab, settings)
     if not system.adsorbate:
         return slab
-    rng = np.random.default_rng([20, system.sid])
+    rng = np.random.default_rng([20, system.sid, fid] if fid else [20, system.sid])
     atoms = place(slab, system, rng)
     tags = atoms.get_tags()
     shift = rng.normal(scale=geometry.rattle, size=(len(atoms), 3))
