@@ -9,7 +9,7 @@ import typer
 from typer.main import get_command
 
 from mlipbench import __version__
-from mlipbench.cli import data, listing, output, plan, report, run, schema, score, train
+from mlipbench.cli import data, env, listing, output, plan, report, run, schema, score, train
 from mlipbench.errors import ExitCode, MlipbenchError
 
 _EPILOG: Final = """\
@@ -56,6 +56,7 @@ app.command("score", epilog=_EPILOG)(score.score)
 app.command("report", epilog=_EPILOG)(report.report)
 app.command("schema", epilog=_EPILOG)(schema.schema)
 app.add_typer(data.app, name="data", epilog=_EPILOG)
+app.add_typer(env.app, name="env", epilog=_EPILOG)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -30,6 +30,13 @@ def datasets(incomplete: str) -> list[str]:
     return [name for name in entry_names() if name.startswith(incomplete)]
 
 
+def environments(incomplete: str) -> list[str]:
+    """Return the environments that begin so."""
+    from mlipbench.environments.families import environment_names
+
+    return [name for name in environment_names() if name.startswith(incomplete)]
+
+
 def recipes(incomplete: str) -> list[str]:
     """Return the shipped recipes that begin so."""
     from mlipbench.recipes import recipe_names

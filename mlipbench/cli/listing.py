@@ -14,6 +14,9 @@ from mlipbench.errors import ExitCode, MlipbenchError, PrerequisiteError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mlipbench.environments import Environment
+    from mlipbench.environments.built import BuiltEnvironment
+
 Rows = list[dict[str, Any]]
 
 
@@ -40,7 +43,10 @@ def list_(
     if json:
         emit_json(_counted(rows) if kind is Kind.MODELS else rows)
     elif rows:
-        emit(aligned(rows, columns))
+        emit(aligned(_with_sizes(rows) if kind is Kind.ENVIRONMENTS else rows, columns))
+        for row in rows:
+            if row.get("problem"):
+                say(f"mlipbench: {row['name']}: {row['problem']}")
     return int(ExitCode.DONE if rows else ExitCode.NOTHING)
 
 
@@ -60,12 +66,14 @@ def _models() -> Rows:
 def _counted(rows: Rows) -> Rows:
     """Return models with the parameters of our networks by preset, counted from the built ones; None without torch."""
     from mlipbench.cachedir import default_cache
+    from mlipbench.environments import Environments
     from mlipbench.execution.counting import network_parameters
 
     counts: Mapping[str, Mapping[str, int]] = {}
     if any(row["trainable"] for row in rows):
+        cache = default_cache()
         try:
-            counts = network_parameters(default_cache())
+            counts = network_parameters(cache, Environments(cache).find("torch"))
         except PrerequisiteError as error:
             say(f"mlipbench: parameters are not counted: {error}")
     return [{**row, "parameters": counts.get(row["name"]) if row["trainable"] else None} for row in rows]
@@ -131,16 +139,57 @@ def _metrics() -> Rows:
 
 
 def _environments() -> Rows:
-    from mlipbench.environments import environment_names, find_environment
+    from mlipbench.cachedir import default_cache
+    from mlipbench.environments import Environments, environment_names
+    from mlipbench.environments.built import built_environments
 
+    cache = default_cache()
+    environments = Environments(cache)
     rows = []
+    used = set()
     for name in environment_names():
         try:
-            found = find_environment(name)
-            rows.append({"name": name, "ready": True, "how": found.how.value, "python": str(found.python)})
+            found = environments.find(name)
         except MlipbenchError as error:
-            rows.append({"name": name, "ready": False, "how": str(error), "python": None})
-    return rows
+            rows.append({"name": name, "ready": False, "how": "user's python", "problem": str(error)})
+            continue
+        used.add(found.folder)
+        rows.append(_environment(found))
+    left = [one for one in built_environments(cache) if one.folder not in used]
+    rows += [{**_built(one), "ready": True, "how": "built, not in use"} for one in left]
+    keys = ("name", "ready", "how", "python", "packages", "bytes", "path", "problem")
+    return [{key: row.get(key) for key in keys} for row in sorted(rows, key=lambda row: str(row["name"]))]
+
+
+def _environment(found: "Environment") -> dict[str, Any]:
+    """Return the row of an environment; the size of one that is not ours is not measured."""
+    from mlipbench.environments import environment_facts
+    from mlipbench.environments.built import BuiltEnvironment
+
+    row = {"name": found.name, "ready": found.problem is None, "how": found.how.value, "problem": found.problem}
+    built = BuiltEnvironment.read(found.folder) if found.how == "built" else None
+    if built is not None:
+        return {**row, **_built(built)}
+    if found.problem is not None:
+        return row
+    facts = environment_facts(found)
+    return {**row, "python": facts.python, "packages": len(facts.packages), "path": str(found.python)}
+
+
+def _built(built: "BuiltEnvironment") -> dict[str, Any]:
+    return {
+        "name": built.name,
+        "python": built.python,
+        "packages": built.packages,
+        "bytes": built.size,
+        "path": str(built.folder),
+    }
+
+
+def _with_sizes(rows: Rows) -> Rows:
+    from mlipbench.environments.build import in_bytes
+
+    return [{**row, "size": None if row["bytes"] is None else in_bytes(row["bytes"])} for row in rows]
 
 
 def _read(path: Path) -> "Mapping[str, Any]":
@@ -155,5 +204,5 @@ _LISTS: dict[Kind, tuple[tuple[str, ...], Callable[[], Rows]]] = {
     Kind.RECIPES: (("name", "version", "model", "dataset", "preset", "description"), _recipes),
     Kind.DATASETS: (("name", "splits", "level_of_theory", "energy_reference", "title"), _datasets),
     Kind.METRICS: (("name", "task", "unit", "better", "title"), _metrics),
-    Kind.ENVIRONMENTS: (("name", "ready", "how"), _environments),
+    Kind.ENVIRONMENTS: (("name", "ready", "how", "python", "packages", "size", "path"), _environments),
 }

@@ -13,6 +13,8 @@ import typer
 from mlipbench.cli import completion
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mlipbench.datasets.prepare import DataLocation
     from mlipbench.plan.budgets import BudgetMeasure
     from mlipbench.plan.plan import Plan
@@ -62,6 +64,11 @@ TrustOption = Annotated[
     bool, typer.Option("--trust", help="Consent to run cards given by path, which can execute any code; recorded.")
 ]
 
+IsolatedOption = Annotated[
+    bool, typer.Option("--isolated", help="Never run models in the running interpreter, even if it has their packages.")
+]
+YesOption = Annotated[bool, typer.Option("--yes", help="Consent to building the environments that are missing.")]
+
 DEFAULT_RESULTS = Path("results")
 
 
@@ -76,6 +83,7 @@ class Request:
         device: Device in place of the suite's.
         data_root: Directory that holds the datasets.
         trust: Whether cards given by path are trusted.
+        isolated: Whether no model may run in the running interpreter.
     """
 
     suite: str
@@ -84,12 +92,14 @@ class Request:
     device: str | None
     data_root: Path | None
     trust: bool
+    isolated: bool
 
-    def plan(self, measure: "BudgetMeasure | None" = None) -> "Plan":
+    def plan(self, measure: "BudgetMeasure | None" = None, failed: "Mapping[str, str] | None" = None) -> "Plan":
         """Return the plan.
 
         Args:
             measure: Measures the batch budget of a model that has none; None leaves such a run waiting for it.
+            failed: Why an environment could not be built, by name.
 
         Raises:
             ConfigError: Suite, card, dataset entry or an option is invalid.
@@ -105,7 +115,15 @@ class Request:
             chosen = tuple(dict.fromkeys(name.strip() for name in self.models.split(",") if name.strip()))
             if not chosen:
                 raise NothingSelectedError("no model is named", where="--models", remedy="see `mlipbench list models`")
-        selection = Selection(models=chosen, limit=self.limit, device=self.device, trust=self.trust, measure=measure)
+        selection = Selection(
+            models=chosen,
+            limit=self.limit,
+            device=self.device,
+            trust=self.trust,
+            isolated=self.isolated,
+            failed=failed or {},
+            measure=measure,
+        )
         return build_plan(load_suite(self.suite), selection, data_location(self.data_root))
 
 

@@ -20,13 +20,14 @@ def plan(  # noqa: PLR0913 - options
     device: options.DeviceOption = None,
     data_root: options.DataRootOption = None,
     trust: options.TrustOption = False,
+    isolated: options.IsolatedOption = False,
     json: options.JsonOption = False,
 ) -> int:
     """Show what a suite would run, what is missing, and what is not applicable and why.
 
     No model is loaded.
     """
-    made = options.Request(suite, models, limit, device, data_root, trust).plan()
+    made = options.Request(suite, models, limit, device, data_root, trust, isolated).plan()
     if json:
         emit_json(made.as_dict())
     else:
@@ -37,6 +38,8 @@ def plan(  # noqa: PLR0913 - options
 def _describe(plan: "Plan") -> str:
     parts = [f"{plan.suite.suite} version {plan.suite.version}"]
     parts.extend(_line("missing", text) for text in plan.missing)
+    used = {run.environment.name: run.environment for run in plan.runs}
+    parts.extend(_line(f"environment {name}", environment.describe()) for name, environment in used.items())
     for run in plan.runs:
         parts.extend(["", *_describe_run(run)])
     batches = sum(split.n_batches for run in plan.runs for split in run.splits)

@@ -8,6 +8,8 @@ from mlipbench.cli import options
 from mlipbench.cli.output import emit, emit_json, say
 
 if TYPE_CHECKING:
+    from mlipbench.plan import Plan
+    from mlipbench.progress import Display
     from mlipbench.report.collect import RunRecord
     from mlipbench.report.write import Leaderboard
     from mlipbench.runner import RunOutcome
@@ -27,6 +29,8 @@ def run(  # noqa: PLR0913 - options
         float, typer.Option("--timeout", metavar="SECONDS", min=1, help="Time a model has for one batch.")
     ] = 600.0,
     trust: options.TrustOption = False,
+    isolated: options.IsolatedOption = False,
+    yes: options.YesOption = False,
     display: options.DisplayOption = None,
     json: options.JsonOption = False,
 ) -> int:
@@ -37,12 +41,12 @@ def run(  # noqa: PLR0913 - options
     from mlipbench.cli.display import open_display
     from mlipbench.report.collect import collect
     from mlipbench.report.write import write
-    from mlipbench.runner import BudgetSearch, RunSettings, run_plan
+    from mlipbench.runner import RunSettings, run_plan
 
     settings = RunSettings(results, again, tuple(context.obj or ()), request_timeout=timeout)
     with open_display(display) as shown:
-        measure = BudgetSearch(options.data_location(data_root).cache, shown)
-        plan = options.Request(suite, models, limit, device, data_root, trust).plan(measure)
+        request = options.Request(suite, models, limit, device, data_root, trust, isolated)
+        plan = _ready_plan(request, shown, consent=yes)
         outcome = run_plan(plan, settings, shown)
     directory = results / "runs" / plan.suite.suite
     board = write(collect([directory]), directory) if outcome.runs else None
@@ -54,6 +58,22 @@ def run(  # noqa: PLR0913 - options
     for problem in outcome.problems:
         say(f"mlipbench: {problem}")
     return int(outcome.exit_code)
+
+
+def _ready_plan(request: options.Request, display: "Display", *, consent: bool) -> "Plan":
+    """Return the plan once the environments it needs are built and the batch budgets it needs are measured."""
+    from mlipbench.cli.env import build_missing
+    from mlipbench.environments import Environments
+    from mlipbench.runner import BudgetSearch
+
+    plan = request.plan()
+    failed: dict[str, str] = {}
+    if missing := plan.unbuilt():
+        environments = Environments(plan.location.cache, isolated=request.isolated)
+        failed = build_missing(environments, missing, display, consent=consent)
+    if missing or any(run.variant.batch is None for run in plan.runs):
+        plan = request.plan(BudgetSearch(plan.location.cache, display), failed)
+    return plan
 
 
 def _show(records: "tuple[RunRecord, ...]", board: "Leaderboard | None") -> None:

@@ -21,6 +21,7 @@ class Kind(StrEnum):
     DATASET = "dataset"
     RECIPE = "recipe"
     CHECKPOINT = "checkpoint"
+    CONFIGURATION = "configuration"
     MANIFEST = "manifest"
     METRICS = "metrics"
 
@@ -31,6 +32,7 @@ _MODELS: Final = {
     Kind.DATASET: ("mlipbench.datasets.entry", "DatasetEntry"),
     Kind.RECIPE: ("mlipbench.recipe", "Recipe"),
     Kind.CHECKPOINT: ("mlipbench.checkpoint", "CheckpointRecord"),
+    Kind.CONFIGURATION: ("mlipbench.environments.configuration", "UserConfiguration"),
     Kind.MANIFEST: ("mlipbench.store.records", "Manifest"),
     Kind.METRICS: ("mlipbench.store.records", "MetricsFile"),
 }

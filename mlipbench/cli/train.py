@@ -7,11 +7,12 @@ import typer
 
 from mlipbench.cli import completion, options
 from mlipbench.cli.output import emit, emit_json
-from mlipbench.errors import ExitCode
+from mlipbench.errors import ConfigError, ExitCode, PrerequisiteError
 
 if TYPE_CHECKING:
     from mlipbench.checkpoint import CheckpointRecord
     from mlipbench.plan.training import PlannedTraining
+    from mlipbench.progress import Display
 
 
 def train(  # noqa: PLR0913 - options
@@ -38,6 +39,8 @@ def train(  # noqa: PLR0913 - options
     processes: Annotated[
         int, typer.Option("--processes", metavar="N", min=1, help="Processes (or GPUs) that train together.")
     ] = 1,
+    isolated: options.IsolatedOption = False,
+    yes: options.YesOption = False,
     display: options.DisplayOption = None,
     json: options.JsonOption = False,
 ) -> int:
@@ -48,9 +51,10 @@ def train(  # noqa: PLR0913 - options
     from mlipbench.cli.display import open_display
     from mlipbench.runner.training import ensure_trained
 
-    training = _plan(recipe, model, dataset, data_root, (output, device))
+    training = _plan(recipe, model, dataset, data_root, (output, device, isolated))
     with open_display(display) as shown:
         shown.note(f"{training.job.name}: {training.describe()}")
+        training = _ready(training, shown, consent=yes)
         record = ensure_trained(training, shown, processes)
     if json:
         emit_json(_as_dict(training, record))
@@ -59,18 +63,35 @@ def train(  # noqa: PLR0913 - options
     return int(ExitCode.DONE)
 
 
+def _ready(training: "PlannedTraining", display: "Display", *, consent: bool) -> "PlannedTraining":
+    """Return the training with its environment built, if it needs one."""
+    from dataclasses import replace
+
+    from mlipbench.cachedir import default_cache
+    from mlipbench.cli.env import build_missing
+    from mlipbench.environments import Environments, Provision
+
+    if training.done or training.environment.how is not Provision.MISSING:
+        return training
+    environments = Environments(default_cache(), isolated=True)  # what the running interpreter has did not do
+    failed = build_missing(environments, [training.environment], display, consent=consent)
+    if failed:
+        raise PrerequisiteError(*failed.values())
+    return replace(training, environment=environments.find(training.environment.name))
+
+
 def _plan(
-    recipe: str, model: str | None, dataset: str | None, data_root: Path | None, where: tuple[Path | None, str]
+    recipe: str, model: str | None, dataset: str | None, data_root: Path | None, where: tuple[Path | None, str, bool]
 ) -> "PlannedTraining":
     from mlipbench.datasets.entry import load_entry
     from mlipbench.datasets.prepare import open_split
-    from mlipbench.errors import ConfigError
+    from mlipbench.environments import Environments
     from mlipbench.models.registry import load_card
     from mlipbench.plan.build import worker_threads
-    from mlipbench.plan.training import TrainingPlace, plan_training
+    from mlipbench.plan.training import TRAINING_ENVIRONMENT, TrainingPlace, plan_training
     from mlipbench.recipes import load_recipe
 
-    output, device = where
+    output, device, isolated = where
     chosen = load_recipe(recipe)
     net, source = model or chosen.model, dataset or chosen.dataset
     if net is None or source is None:
@@ -87,7 +108,9 @@ def _plan(
     names = dict.fromkeys((chosen.train.split, chosen.validation.split))
     splits = {name: open_split(entry, name, location) for name in names}
     kind = cast("Literal['cpu', 'cuda']", device)
-    return plan_training(net, chosen, entry, splits, TrainingPlace(location.cache, kind, worker_threads(), output))
+    environment = Environments(location.cache, isolated=isolated).find(TRAINING_ENVIRONMENT)
+    place = TrainingPlace(location.cache, environment, kind, worker_threads(), output)
+    return plan_training(net, chosen, entry, splits, place)
 
 
 def _describe(training: "PlannedTraining", record: "CheckpointRecord") -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from mlipbench.environments import Environment
     from mlipbench.models.card import ModelCard
     from mlipbench.structures.columnar import Split
 
@@ -24,6 +25,7 @@ class BudgetQuestion:
 
     Attributes:
         card: The model's card.
+        environment: What it runs in.
         precision: Precision it runs in.
         device: Device it runs on.
         threads: Threads of the worker.
@@ -31,6 +33,7 @@ class BudgetQuestion:
     """
 
     card: ModelCard
+    environment: Environment
     precision: str
     device: str
     threads: int
@@ -38,11 +41,9 @@ class BudgetQuestion:
 
     def key(self) -> str:
         """Return the name under which the answer is kept."""
-        from mlipbench.environments import find_environment
-
         parts = {
             "card": self.card.model_dump(mode="json"),
-            "environment": find_environment(self.card.environment).requirements,
+            "environment": self.environment.requirements,
             "device": self.device,
             "precision": self.precision,
             "threads": self.threads,

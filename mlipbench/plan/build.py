@@ -12,8 +12,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from mlipbench.checkpoint import read_checkpoint
-from mlipbench.environments import find_environment
-from mlipbench.errors import ConfigError, NothingSelectedError, PrerequisiteError
+from mlipbench.environments import Environments
+from mlipbench.environments.compute import has_cuda_device
+from mlipbench.errors import ConfigError, NothingSelectedError
 from mlipbench.models.registry import card_names, load_card
 from mlipbench.plan.applicability import (
     EnergyRoute,
@@ -24,24 +25,24 @@ from mlipbench.plan.cells import METRIC_VERSION, check_metrics, plan_cells
 from mlipbench.plan.open import open_datasets
 from mlipbench.plan.plan import Plan, PlannedSplit, RunPlan, Variant
 from mlipbench.plan.splits import SplitQuestion, plan_splits, refusal
-from mlipbench.plan.training import PlannedTraining, TrainingPlace, plan_training
+from mlipbench.plan.training import TRAINING_ENVIRONMENT, PlannedTraining, TrainingPlace, plan_training
 from mlipbench.status import Role, Status
 from mlipbench.suite.schema import ModelChoice
 from mlipbench.yamlfile import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from mlipbench.budget import BatchBudget
     from mlipbench.checkpoint import CheckpointRecord
     from mlipbench.datasets.prepare import DataLocation
+    from mlipbench.environments import Environment
     from mlipbench.models.card import ModelCard
     from mlipbench.plan.plan import PlannedCell, PlannedDataset, Selection
     from mlipbench.recipe import Recipe
     from mlipbench.suite.schema import Suite
 
 PLAN_VERSION: Final = 1
-_CUDA_NODES: Final = ("/dev/nvidiactl", "/dev/dxg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class _Context:
     selection: Selection
     datasets: Mapping[str, PlannedDataset]
     location: DataLocation
+    environments: Environments
     threads: int
 
 
@@ -93,7 +95,9 @@ def build_plan(suite: Suite, selection: Selection, location: DataLocation) -> Pl
     recipes = [_recipe(suite, card, choice) for card, choice in zip(cards, choices, strict=True)]
     named = [recipe for recipe in recipes if recipe is not None]
     datasets, missing = open_datasets(suite, location, fitted=any(card.fitted for card in cards), recipes=named)
-    context = _Context(suite, selection, MappingProxyType(datasets), location, selection.threads or worker_threads())
+    environments = Environments(location.cache, isolated=selection.isolated, failed=selection.failed)
+    threads = selection.threads or worker_threads()
+    context = _Context(suite, selection, MappingProxyType(datasets), location, environments, threads)
     runs = [
         _run(context, card, _variant(context, card, choice), _Start(seed, recipe))
         for card, choice, recipe in zip(cards, choices, recipes, strict=True)
@@ -169,7 +173,9 @@ def _variant(context: _Context, card: ModelCard, choice: ModelChoice) -> Variant
             )
     budget = choice.batch or card.batch
     if budget is None:
-        question = BudgetQuestion(card, precision, device, context.threads, choice.settings)
+        question = BudgetQuestion(
+            card, context.environments.find(card.environment), precision, device, context.threads, choice.settings
+        )
         budget = _measured(context, question)
     elif budget.edges is not None and capabilities.cutoff is None:
         raise ConfigError(
@@ -186,7 +192,7 @@ def _measured(context: _Context, question: BudgetQuestion) -> BatchBudget | None
         raise ConfigError(
             f"model {card.name!r} declares no batch budget", remedy="give `batch: {atoms: N}` in the card or the suite"
         )
-    if _missing(card, question.device, {}):
+    if _missing((question.environment,), question.device, {}):
         return None
     known = known_budget(context.location.cache, question)
     if known is not None or context.selection.measure is None:
@@ -226,9 +232,12 @@ def _run(context: _Context, card: ModelCard, variant: Variant, start: _Start) ->
                 cells += list(plan_cells(card, split, dataset, route, context.suite, refused))
         if card.fitted and dataset.fit_split is not None:
             fits[name] = dataset.fit_split
+    environment = context.environments.find(card.environment)
+    needed = [environment, *(training.environment for training in trainings.values() if not training.done)]
     checkpoints = {name: None if name in trainings else card.checkpoint_for(name) for name in context.datasets}
     return RunPlan(
         card=card,
+        environment=environment,
         trusted=context.selection.trust,
         variant=variant,
         seed=start.seed,
@@ -239,7 +248,7 @@ def _run(context: _Context, card: ModelCard, variant: Variant, start: _Start) ->
         splits=tuple(splits),
         routes=MappingProxyType(routes),
         cells=tuple(cells),
-        missing=_missing(card, variant.device, routes) or _without_budget(card, variant, splits),
+        missing=_missing(needed, variant.device, routes) or _without_budget(card, variant, splits),
         sha256=_identity(context, card, variant, start.seed, splits, trainings),
     )
 
@@ -263,7 +272,12 @@ def _weights(
     if recipe.dataset not in {None, dataset.entry.name}:
         return f"the recipe {recipe.recipe} is one for {recipe.dataset}"
     seeded = recipe.model_copy(update={"seed": (recipe.seed + start.seed) % 2**32})
-    place = TrainingPlace(context.location.cache, variant.device.partition(":")[0], context.threads)
+    place = TrainingPlace(
+        context.location.cache,
+        context.environments.find(TRAINING_ENVIRONMENT),
+        variant.device.partition(":")[0],
+        context.threads,
+    )
     return plan_training(card.name, seeded, dataset.entry, dataset.splits, place)
 
 
@@ -273,17 +287,13 @@ def _without_budget(card: ModelCard, variant: Variant, splits: list[PlannedSplit
     return (f"model {card.name!r} declares no batch budget; `mlipbench run` measures it once",)
 
 
-def _missing(card: ModelCard, device: str, routes: Mapping[str, EnergyRoute]) -> tuple[str, ...]:
-    lines = []
-    try:
-        find_environment(card.environment)
-    except PrerequisiteError as error:
-        lines.append(str(error))
-    if device.startswith("cuda") and not any(Path(node).exists() for node in _CUDA_NODES):
+def _missing(environments: Iterable[Environment], device: str, routes: Mapping[str, EnergyRoute]) -> tuple[str, ...]:
+    lines = [environment.problem for environment in environments if environment.problem is not None]
+    if device.startswith("cuda") and not has_cuda_device():
         lines.append(f"no CUDA device is here for {device!r}; give another --device")
     if any(route.corrections for route in routes.values()) and importlib.util.find_spec("pymatgen") is None:
         lines.append('the energy correction needs pymatgen; run: pip install "mlipbench[corrections]"')
-    return tuple(lines)
+    return tuple(dict.fromkeys(lines))
 
 
 def _identity(
@@ -307,6 +317,7 @@ def _identity(
             "suite": [suite.suite, suite.version, suite.tasks.model_dump(mode="json")],
             "energy": {name: choice.model_dump(mode="json")["energy"] for name, choice in suite.datasets.items()},
             "card": card.model_dump(mode="json"),
+            "environment": context.environments.find(card.environment).identity,
             "variant": [
                 variant.name,
                 variant.precision,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from mlipbench.environments import Provision
 from mlipbench.status import Role, Status
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from mlipbench.budget import BatchBudget
     from mlipbench.datasets.entry import DatasetEntry
     from mlipbench.datasets.prepare import DataLocation
+    from mlipbench.environments import Environment
     from mlipbench.models.card import Checkpoint, ModelCard
     from mlipbench.models.interface import Property
     from mlipbench.plan.applicability import EnergyRoute
@@ -34,6 +36,8 @@ class Selection:
         device: Device that replaces the suite's and the cards'.
         threads: Threads of a worker; None takes ``OMP_NUM_THREADS``, else the processors at hand.
         trust: Whether cards given by path are trusted.
+        isolated: Whether no model may run in the running interpreter.
+        failed: Why an environment could not be built, by name.
         measure: Measures the batch budget of a model where neither suite nor card gives one; None leaves the run
             waiting for it.
     """
@@ -43,6 +47,8 @@ class Selection:
     device: str | None = None
     threads: int | None = None
     trust: bool = False
+    isolated: bool = False
+    failed: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     measure: BudgetMeasure | None = None
 
 
@@ -141,6 +147,7 @@ class RunPlan:
 
     Attributes:
         card: The model's card.
+        environment: What it runs in.
         trusted: Whether the card was admitted by the user's consent.
         variant: Settings.
         seed: Seed.
@@ -156,6 +163,7 @@ class RunPlan:
     """
 
     card: ModelCard
+    environment: Environment
     trusted: bool
     variant: Variant
     seed: int
@@ -214,6 +222,17 @@ class Plan:
     runs: tuple[RunPlan, ...]
     missing: tuple[str, ...]
 
+    def unbuilt(self) -> list[Environment]:
+        """Return the environments that have to be built before all runs of the plan can begin."""
+        needed = [
+            environment
+            for run in self.runs
+            if any(split.status is Status.OK for split in run.splits)
+            for environment in (run.environment, *(one.environment for one in run.trainings.values() if not one.done))
+        ]
+        missing = [environment for environment in needed if environment.how is Provision.MISSING]
+        return sorted({environment.name: environment for environment in missing}.values(), key=lambda one: one.name)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the plan for ``--json``."""
         return {
@@ -240,22 +259,9 @@ def _run_as_dict(run: RunPlan) -> dict[str, Any]:
         }
         for split in run.splits
     ]
-    cells = [
-        {
-            "task": cell.task,
-            "dataset": cell.dataset,
-            "split": cell.split,
-            "metric": cell.metric,
-            "status": cell.status.value,
-            "reason": cell.reason,
-            "conversion": cell.conversion,
-            "training": cell.training,
-            "comparability_key": cell.comparability_key,
-        }
-        for cell in run.cells
-    ]
     return {
         "model": run.model,
+        "environment": _environment_as_dict(run.environment),
         "variant": run.variant.name,
         "precision": run.variant.precision,
         "device": run.variant.device,
@@ -267,7 +273,30 @@ def _run_as_dict(run: RunPlan) -> dict[str, Any]:
         "plan_sha256": run.sha256,
         "missing": list(run.missing),
         "splits": splits,
-        "cells": cells,
+        "cells": [_cell_as_dict(cell) for cell in run.cells],
+    }
+
+
+def _cell_as_dict(cell: PlannedCell) -> dict[str, Any]:
+    return {
+        "task": cell.task,
+        "dataset": cell.dataset,
+        "split": cell.split,
+        "metric": cell.metric,
+        "status": cell.status.value,
+        "reason": cell.reason,
+        "conversion": cell.conversion,
+        "training": cell.training,
+        "comparability_key": cell.comparability_key,
+    }
+
+
+def _environment_as_dict(environment: Environment) -> dict[str, Any]:
+    return {
+        "name": environment.name,
+        "how": environment.how.value,
+        "python": str(environment.python),
+        "requirements": list(environment.requirements),
     }
 
 

@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlipbench.datasets.entry import DatasetEntry
+    from mlipbench.environments import Environment
     from mlipbench.recipe import Subset
     from mlipbench.structures.columnar import Split
     from mlipbench.typing import IntArray
 
+TRAINING_ENVIRONMENT: Final = "torch"
+"""The environment our networks are trained in."""
 TRAINING_VERSION: Final = 1
 """Raised whenever the same recipe would give another checkpoint."""
 _SHOWN: Final = 16
@@ -33,6 +36,7 @@ class PlannedTraining:
         job: What the training process is given.
         folder: Where the checkpoint is, or will be.
         elements: Atomic numbers of the training structures.
+        environment: What it is trained in.
         record: The record of the checkpoint, None while it is not there.
         seconds: Wall time the training may take, estimated from trainings of the same network on this machine; None
             where there was none.
@@ -41,6 +45,7 @@ class PlannedTraining:
     job: TrainingJob
     folder: Path
     elements: frozenset[int]
+    environment: Environment
     record: CheckpointRecord | None
     seconds: float | None
 
@@ -114,7 +119,7 @@ def plan_training(
             "the folder holds a checkpoint of another training", file=folder, remedy="give another folder, or empty it"
         )
     seconds = None if record is not None else _estimate(job, place.cache)
-    return PlannedTraining(job, folder, _elements(train, chosen[0]), record, seconds)
+    return PlannedTraining(job, folder, _elements(train, chosen[0]), place.environment, record, seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +128,14 @@ class TrainingPlace:
 
     Attributes:
         cache: The cache, in whose ``checkpoints`` a folder named by the content address is made.
+        environment: What it is trained in.
         device: Device type.
         threads: Threads of a process.
         folder: A folder in place of the one in the cache.
     """
 
     cache: Path
+    environment: Environment
     device: str
     threads: int
     folder: Path | None = None

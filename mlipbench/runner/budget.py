@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from mlipbench.budget import BatchBudget
-from mlipbench.environments import find_environment
 from mlipbench.errors import WorkerError
 from mlipbench.execution.client import WorkerSpec, loaded_client
 from mlipbench.execution.failures import WorkerLostError
@@ -95,7 +94,7 @@ class BudgetSearch:
 
 def _worker(question: BudgetQuestion, dataset: str, log: Path) -> WorkerClient:
     card = question.card
-    spec = WorkerSpec(python=find_environment(card.environment).python, log=log, threads=question.threads)
+    spec = WorkerSpec(python=question.environment.interpreter(), log=log, threads=question.threads)
     model = LoadModel(
         adapter=adapter_target(card),
         device=question.device,

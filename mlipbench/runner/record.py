@@ -6,11 +6,13 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
+from mlipbench.environments import environment_facts
 from mlipbench.status import Status
 from mlipbench.store.provenance import git_state, hardware, package_versions
 from mlipbench.store.records import (
     CellRecord,
     DatasetIdentity,
+    EnvironmentRecord,
     Manifest,
     ModelIdentity,
     RouteRecord,
@@ -55,6 +57,7 @@ def first_manifest(plan: Plan, run: RunPlan, run_id: str, started: str, argument
         packages={"parent": package_versions()},
         hardware={"parent": hardware()},
         git=git_state(),
+        environment=_environment(run),
     )
 
 
@@ -70,6 +73,17 @@ def planned_record(split: PlannedSplit) -> SplitRecord:
         n_expected=split.n_structures,
         n_not_applicable=split.n_structures if split.reason else 0,
         selection=split.selection,
+    )
+
+
+def _environment(run: RunPlan) -> EnvironmentRecord:
+    facts = environment_facts(run.environment)
+    return EnvironmentRecord(
+        name=run.environment.name,
+        how=run.environment.how.value,
+        python=facts.python,
+        lock_sha256=facts.lock_sha256,
+        packages=dict(sorted(facts.packages.items())),
     )
 
 

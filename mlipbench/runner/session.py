@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlipbench.checkpoint import is_checkpoint
-from mlipbench.environments import find_environment
+from mlipbench.environments import environment_facts
 from mlipbench.errors import ResultsError
 from mlipbench.execution.client import WorkerClient, WorkerSpec
 from mlipbench.execution.evaluate import Predictor
@@ -22,6 +22,7 @@ from mlipbench.runner.timings import merge_timings
 from mlipbench.runner.training import checkpoint_facts, ensure_trained
 from mlipbench.scoring.run import score_manifest
 from mlipbench.status import Status
+from mlipbench.store.files import write_atomically
 from mlipbench.store.rundir import RunDirectory
 
 if TYPE_CHECKING:
@@ -88,11 +89,24 @@ class RunSession:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         if (directory.path / "manifest.json").exists():
             manifest = directory.manifest()
+            self._check_lock(directory, manifest)
             manifest = manifest.model_copy(update={"resumed": [*manifest.resumed, now]})
         else:
             manifest = first_manifest(self.plan, self.run, directory.path.name, now, self.settings.arguments)
+            if self.run.environment.lock is not None:
+                write_atomically(directory.environment_lock, self.run.environment.lock.read_bytes())
         directory.write_manifest(manifest)
         return manifest
+
+    def _check_lock(self, directory: RunDirectory, manifest: Manifest) -> None:
+        """Refuse to go on with other packages than those the run was begun with."""
+        begun = manifest.environment.lock_sha256
+        if begun is not None and begun != environment_facts(self.run.environment).lock_sha256:
+            command = f"mlipbench env create {self.run.environment.name} --from {directory.environment_lock}"
+            raise ResultsError(
+                "the run was begun in an environment of other packages", file=directory.path,
+                remedy=f"restore it with `{command}`, or give --again",
+            )  # fmt: skip
 
     def _predict_dataset(self, directory: RunDirectory, manifest: Manifest, dataset: str) -> Manifest:
         wanted = [split for split in self.run.splits if split.dataset == dataset and split.status is Status.OK]
@@ -109,9 +123,8 @@ class RunSession:
 
     def _client_factory(self, directory: RunDirectory, dataset: str) -> Callable[[], WorkerClient]:
         """Return what starts a worker with the model loaded, fitted before the first start where it has to be."""
-        environment = find_environment(self.run.card.environment)
         spec = WorkerSpec(
-            python=environment.python,
+            python=self.run.environment.interpreter(),
             log=directory.log,
             threads=self.run.threads,
             memory_limit=self.settings.memory_limit,
@@ -185,7 +198,7 @@ class RunSession:
         splits = [record if (old.task, old.dataset, old.split) == key else old for old in manifest.splits]
         packages = {**manifest.packages, "worker": self._facts.packages}
         hardware = {**manifest.hardware, "worker": self._facts.hardware}
-        environment = {"name": self.run.card.environment, "parameters": self._facts.parameters}
+        environment = manifest.environment.model_copy(update={"parameters": self._facts.parameters})
         update = {"splits": splits, "packages": packages, "hardware": hardware, "environment": environment}
         return manifest.model_copy(update={**update, "wall_seconds": self._wall(manifest)})
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import fcntl
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from mlipbench.checkpoint import CheckpointRecord, checkpoint_sha256, is_checkpoint, read_checkpoint
-from mlipbench.environments import find_environment
 from mlipbench.errors import ResultsError, from_os_error
 from mlipbench.execution.training import TrainingProcess, train
 
@@ -15,9 +14,6 @@ if TYPE_CHECKING:
 
     from mlipbench.plan.training import PlannedTraining
     from mlipbench.progress import Display
-
-ENVIRONMENT: Final = "torch"
-"""The environment networks are trained in."""
 
 
 def ensure_trained(training: PlannedTraining, display: Display, processes: int = 1) -> CheckpointRecord:
@@ -35,7 +31,7 @@ def ensure_trained(training: PlannedTraining, display: Display, processes: int =
     """
     if is_checkpoint(training.folder):
         return read_checkpoint(training.folder)
-    environment = find_environment(ENVIRONMENT)
+    python = training.environment.interpreter()
     try:
         training.folder.mkdir(parents=True, exist_ok=True)
         with (training.folder / "lock").open("w") as lock:
@@ -45,7 +41,7 @@ def ensure_trained(training: PlannedTraining, display: Display, processes: int =
                 raise ResultsError(
                     "another process trains this checkpoint now", file=training.folder, remedy="wait for it to end"
                 ) from None
-            train(training.job, training.folder, TrainingProcess(environment.python, processes), display)
+            train(training.job, training.folder, TrainingProcess(python, processes), display)
     except OSError as error:
         raise from_os_error(error, training.folder) from None
     return read_checkpoint(training.folder)

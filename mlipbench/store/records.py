@@ -137,6 +137,27 @@ class CellRecord(_Record):
     training: str | None = None
 
 
+class EnvironmentRecord(_Record):
+    """What a model ran in.
+
+    Attributes:
+        name: Name of the environment.
+        how: How it came to be.
+        python: Version of its Python.
+        lock_sha256: Checksum of its ``requirements.lock``, a copy of which lies beside the manifest; None where it was
+            not built by mlipbench.
+        packages: Versions of all its packages by name.
+        parameters: Parameters of the model.
+    """
+
+    name: str | None = None
+    how: str | None = None
+    python: str | None = None
+    lock_sha256: str | None = None
+    packages: dict[str, str] = Field(default_factory=dict)
+    parameters: int | None = None
+
+
 class Manifest(_Record):
     """Everything known of one run: one suite, one model variant, one seed."""
 
@@ -162,7 +183,7 @@ class Manifest(_Record):
     packages: dict[str, dict[str, str]] = Field(default_factory=dict)
     hardware: dict[str, Any] = Field(default_factory=dict)
     git: dict[str, Any] | None = None
-    environment: dict[str, Any] = Field(default_factory=dict)
+    environment: EnvironmentRecord = Field(default_factory=EnvironmentRecord)
 
 
 class MetricRecord(_Record):

@@ -38,6 +38,11 @@ class RunDirectory:
         return self.path / "log.txt"
 
     @property
+    def environment_lock(self) -> Path:
+        """The lock of the environment that the model ran in, where mlipbench built it."""
+        return self.path / "requirements.lock"
+
+    @property
     def timings(self) -> Path:
         """Every raw repetition."""
         return self.path / "timings.parquet"

@@ -88,6 +88,7 @@ class Workspace:
             **kept,
             "OMP_NUM_THREADS": "1",
             "MLIPBENCH_CACHE": str(root / "cache"),
+            "XDG_CONFIG_HOME": str(root / "config"),
             "MLIPBENCH_DATA": str(self.data),
             "COLUMNS": "200",
         }

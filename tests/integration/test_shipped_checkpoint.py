@@ -10,6 +10,7 @@ import pytest
 from mlipbench.checkpoint import read_checkpoint
 from mlipbench.datasets.entry import load_entry
 from mlipbench.datasets.prepare import DataLocation, open_split
+from mlipbench.environments import Environments
 from mlipbench.models.registry import card_names, load_card
 from mlipbench.plan.training import TrainingPlace, plan_training
 from mlipbench.recipes import load_recipe
@@ -39,7 +40,8 @@ def test_its_content_address_is_that_of_the_recipe_on_the_data(model: str, datas
     recipe, entry = load_recipe(record.recipe.recipe), load_entry(dataset)
     place = DataLocation(None, tmp_path)
     splits = {subset.split: open_split(entry, subset.split, place) for subset in (recipe.train, recipe.validation)}
-    planned = plan_training(model, recipe, entry, splits, TrainingPlace(tmp_path, "cpu", 1))
+    where = TrainingPlace(tmp_path, Environments(tmp_path).find("torch"), "cpu", 1)
+    planned = plan_training(model, recipe, entry, splits, where)
     assert record.identity == planned.job.identity
     assert (Path(location) / "model.safetensors").stat().st_size < MOST
 

@@ -14,5 +14,6 @@ if TYPE_CHECKING:
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """Return a world whose files are converted in this process, which takes a hundredth of the time."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setattr(prepare, "convert_files", convert_here)
     return World(tmp_path)
