@@ -23,7 +23,7 @@ def train(  # noqa: PLR0913 - options
     ],
     *,
     model: Annotated[
-        str | None, typer.Option("--model", metavar="NAME", help="Network in place of the recipe's.")
+        str | None, typer.Option("--model", metavar="NAME", help="Model in place of the recipe's.")
     ] = None,
     dataset: Annotated[
         str | None,
@@ -41,7 +41,7 @@ def train(  # noqa: PLR0913 - options
     display: options.DisplayOption = None,
     json: options.JsonOption = False,
 ) -> int:
-    """Train a network by a recipe and print the folder of its checkpoint, which `--models` takes.
+    """Train a model by a recipe and print the folder of its checkpoint, which `--models` takes.
 
     An interrupted training is resumed by the same command; a finished one is only reported.
     """
@@ -78,16 +78,14 @@ def _plan(
         raise ConfigError(f"the recipe {chosen.recipe} names none", where=option, remedy=f"give {option}")
     if device not in {"cpu", "cuda"}:
         raise ConfigError(f"unknown device {device!r}", where="--device", remedy="give cpu or cuda")
-    if not load_card(net).trainable:
-        raise ConfigError(
-            f"model {net!r} is not trained by recipes", where="--model", remedy="see `mlipbench list models`"
-        )
     entry = load_entry(source)
     location = options.data_location(data_root)
     names = dict.fromkeys((chosen.train.split, chosen.validation.split))
     splits = {name: open_split(entry, name, location) for name in names}
     kind = cast("Literal['cpu', 'cuda']", device)
-    return plan_training(net, chosen, entry, splits, TrainingPlace(location.cache, kind, worker_threads(), output))
+    return plan_training(
+        load_card(net), chosen, entry, splits, TrainingPlace(location.cache, kind, worker_threads(), output)
+    )
 
 
 def _describe(training: "PlannedTraining", record: "CheckpointRecord") -> str:

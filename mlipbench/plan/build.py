@@ -61,7 +61,7 @@ class _Start:
 
     Attributes:
         seed: Seed of the run; that of a training is counted on from the recipe's.
-        recipe: The recipe that trains the network, or None.
+        recipe: The recipe that trains the model, or None.
     """
 
     seed: int
@@ -126,7 +126,7 @@ def _recipe(suite: Suite, card: ModelCard, choice: ModelChoice) -> Recipe | None
     """Return the recipe that a suite names for a model."""
     if choice.recipe is None:
         return None
-    if not card.trainable:
+    if card.trainer is None:
         raise ConfigError(
             f"model {card.name!r} is not trained by recipes", where="models", remedy="leave out `recipe` there"
         )
@@ -247,11 +247,11 @@ def _run(context: _Context, card: ModelCard, variant: Variant, start: _Start) ->
 def _weights(
     context: _Context, card: ModelCard, variant: Variant, start: _Start, name: str
 ) -> PlannedTraining | CheckpointRecord | str | None:
-    """Return the training that makes a network's weights for a dataset, the record of those it has, or why it has none.
+    """Return the training that makes a model's weights for a dataset, the record of those it has, or why it has none.
 
-    For models that are no networks of ours it is None.
+    For models that recipes do not train it is None.
     """
-    if not card.trainable:
+    if card.trainer is None:
         return None
     dataset = context.datasets[name]
     recipe = start.recipe
@@ -264,7 +264,7 @@ def _weights(
         return f"the recipe {recipe.recipe} is one for {recipe.dataset}"
     seeded = recipe.model_copy(update={"seed": (recipe.seed + start.seed) % 2**32})
     place = TrainingPlace(context.location.cache, variant.device.partition(":")[0], context.threads)
-    return plan_training(card.name, seeded, dataset.entry, dataset.splits, place)
+    return plan_training(card, seeded, dataset.entry, dataset.splits, place)
 
 
 def _without_budget(card: ModelCard, variant: Variant, splits: list[PlannedSplit]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from mlipbench.plan.training import TrainingPlace, plan_training
 from mlipbench.recipes import load_recipe
 
 SHIPPED = sorted(
-    (name, dataset) for name in card_names() if load_card(name).trainable for dataset in load_card(name).checkpoints
+    (name, dataset) for name in card_names() if load_card(name).trainer for dataset in load_card(name).checkpoints
 )
 MOST = 1_000_000  # bytes
 
@@ -32,7 +32,7 @@ def test_its_content_address_is_that_of_the_recipe_on_the_data(model: str, datas
     recipe, entry = load_recipe(record.recipe.recipe), load_entry(dataset)
     place = DataLocation(None, tmp_path)
     splits = {subset.split: open_split(entry, subset.split, place) for subset in (recipe.train, recipe.validation)}
-    planned = plan_training(model, recipe, entry, splits, TrainingPlace(tmp_path, "cpu", 1))
+    planned = plan_training(load_card(model), recipe, entry, splits, TrainingPlace(tmp_path, "cpu", 1))
     assert record.identity == planned.job.identity
     assert (Path(location) / "model.safetensors").stat().st_size < MOST
 
