@@ -30,7 +30,7 @@ class ReferenceEnergies:
     @classmethod
     def of_checkpoint(cls, values: EnergyReferenceValues) -> Self:
         """Return the reference that the record of a checkpoint holds."""
-        per_element = np.zeros(len(SYMBOLS) + 1)
+        per_element = np.zeros(len(SYMBOLS))
         per_element[list(values.per_element)] = list(values.per_element.values())
         return cls(per_element, values.offset)
 

@@ -45,7 +45,8 @@ class Environment:
 
 def environment_names() -> tuple[str, ...]:
     """Return the names of all environments in alphabetical order."""
-    return tuple(sorted(path.stem for path in _FOLDER.glob("*.txt") if path.stem != _SHARED))
+    stems = (path.stem for path in _FOLDER.glob("*.txt"))
+    return tuple(sorted(stem for stem in stems if stem != _SHARED and not stem.endswith("overrides")))
 
 
 @cache

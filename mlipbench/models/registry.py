@@ -31,6 +31,7 @@ BUILT_IN_ADAPTERS: Final = MappingProxyType(
         "chgnet": "mlipbench.adapters.chgnet:ChgnetAdapter",
         "composition": "mlipbench.adapters.composition:CompositionAdapter",
         "lj": "mlipbench.adapters.lj:LennardJonesAdapter",
+        "mace": "mlipbench.adapters.mace:MaceAdapter",
         "nets": "mlipbench.adapters.nets:NetsAdapter",
     }
 )

@@ -23,7 +23,7 @@ def families(tmp_path, monkeypatch):
 
 
 def test_the_shared_file_is_no_environment():
-    assert environment_names() == ("base", "chgnet", "torch")
+    assert environment_names() == ("base", "chgnet", "fairchem", "fairchem-v1", "mace", "torch")
 
 
 def test_the_running_interpreter_serves_what_its_metadata_meet():
