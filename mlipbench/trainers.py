@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from mlipbench.errors import ConfigError
-from mlipbench.recipe import Cosine, Plateau, Trainer
+from mlipbench.recipe import Cosine, Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,7 +28,6 @@ class Offer:
         losses: Kinds of the loss.
         schedules: Kinds of the schedule.
         warmup: Whether a cosine can begin with a warm-up.
-        floor: Whether a plateau can have a smallest learning rate above zero.
         ema: Whether weights can be averaged.
         clip: Whether gradients can be clipped.
         early_stopping: Whether it can stop early.
@@ -40,7 +39,6 @@ class Offer:
     losses: tuple[str, ...]
     schedules: tuple[str, ...]
     warmup: bool = False
-    floor: bool = False
     ema: bool = False
     clip: bool = False
     early_stopping: bool = False
@@ -51,11 +49,11 @@ class Offer:
 OFFERS: Final[Mapping[Trainer, Offer]] = MappingProxyType(
     {
         Trainer.CHGNET: Offer("CHGNet", losses=("l1", "mse"), schedules=("cosine", "exponential"), changes=False),
-        # its early stopping works in distributed training only
+        # its early stopping works in distributed training only, and its plateau goes by the loss
         Trainer.MACE: Offer(
             "MACE",
             losses=("mse",),
-            schedules=("exponential", "plateau"),
+            schedules=("exponential",),
             ema=True,
             clip=True,
             precisions=("float32", "float64"),
@@ -95,8 +93,6 @@ def _faults(offer: Offer, recipe: Recipe) -> Iterator[tuple[str, str, str]]:
         yield "schedule.kind", f"has no schedule {schedule.kind}", f"give {' or '.join(offer.schedules)}"
     elif isinstance(schedule, Cosine) and schedule.warmup and not offer.warmup:
         yield "schedule.warmup", "has no warm-up", leave
-    elif isinstance(schedule, Plateau) and schedule.min_learning_rate and not offer.floor:
-        yield "schedule.min_learning_rate", "lowers the learning rate without a limit", "give 0"
     for field, given, offered, problem in (
         ("ema_decay", recipe.ema_decay, offer.ema, "averages no weights"),
         ("clip", recipe.clip, offer.clip, "does not clip gradients"),

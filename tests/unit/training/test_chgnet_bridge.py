@@ -21,7 +21,7 @@ from bridge_toys import job_for, save
 from chgnet.graph import CrystalGraphConverter
 from chgnet.trainer.trainer import CombinedLoss
 
-from mlipbench.adapters.chgnet import ChgnetAdapter
+from mlipbench.adapters.trained import TrainedAdapter
 from mlipbench.checkpoint import RECORD_FILE, read_checkpoint
 from mlipbench.errors import ConfigError, WorkerError
 from mlipbench.models.interface import LoadRequest, Property
@@ -168,7 +168,7 @@ def test_a_checkpoint_adds_the_reference_back_and_covers_what_it_saw(split: Spli
     assert not record.pickled
     material = Material.of(job(split))
     structures = material.validation.structures
-    found = ChgnetAdapter.load(LoadRequest(dtype="float32", checkpoint=str(folder))).predict(structures, BOTH)
+    found = TrainedAdapter.load(LoadRequest(dtype="float32", checkpoint=str(folder))).predict(structures, BOTH)
     (candidate,) = record.candidates
     assert np.abs(found.energy - material.validation.energy).mean() == pytest.approx(candidate.energy_mae, rel=1e-6)
     # what the package itself reported of these weights, which knows nothing of the reference
@@ -177,19 +177,19 @@ def test_a_checkpoint_adds_the_reference_back_and_covers_what_it_saw(split: Spli
     assert best.energy_mae == pytest.approx(candidate.energy_mae, rel=1e-3)
 
     foreign = replace(structures, numbers=np.where(np.arange(structures.n_atoms) == 0, 14, structures.numbers))
-    refused = ChgnetAdapter.load(LoadRequest(dtype="float32", checkpoint=str(folder))).predict(foreign, BOTH)
+    refused = TrainedAdapter.load(LoadRequest(dtype="float32", checkpoint=str(folder))).predict(foreign, BOTH)
     assert dict(refused.not_applicable) == {0: "the checkpoint was not trained on Si"}
     assert np.isnan(refused.energy[0])
     np.testing.assert_allclose(refused.energy[1:], found.energy[1:], rtol=1e-6)
 
     record = read_checkpoint(folder)
-    (folder / RECORD_FILE).write_text(record.model_copy(update={"trainer": Trainer.MACE}).model_dump_json())
-    with pytest.raises(ConfigError, match="the checkpoint is one of chgnet-finetuned, not of CHGNet"):
-        ChgnetAdapter.load(LoadRequest(dtype="float32", checkpoint=str(folder)))
+    (folder / RECORD_FILE).write_text(record.model_copy(update={"trainer": Trainer.NETS}).model_dump_json())
+    with pytest.raises(ConfigError, match="the checkpoint is one of chgnet-finetuned, which another adapter reads"):
+        TrainedAdapter.load(LoadRequest(dtype="float32", checkpoint=str(folder)))
     config = {**record.config, "n_conv": 2}
     (folder / RECORD_FILE).write_text(record.model_copy(update={"config": config}).model_dump_json())
     with pytest.raises(ConfigError, match="the weights do not fit the configuration"):
-        ChgnetAdapter.load(LoadRequest(dtype="float32", checkpoint=str(folder)))
+        TrainedAdapter.load(LoadRequest(dtype="float32", checkpoint=str(folder)))
 
 
 def test_a_loss_that_is_no_number_is_told(split: Split, tmp_path: Path) -> None:
