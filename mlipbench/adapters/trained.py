@@ -14,13 +14,13 @@ from mlipbench.adapters.reference import ReferenceEnergies
 from mlipbench.checkpoint import CheckpointRecord, read_checkpoint
 from mlipbench.elements import SYMBOLS
 from mlipbench.errors import ConfigError
-from mlipbench.models.interface import Adapter, Predictions
+from mlipbench.models.interface import Adapter, Predictions, Property
 from mlipbench.recipe import Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mlipbench.models.interface import LoadRequest, Property
+    from mlipbench.models.interface import LoadRequest
     from mlipbench.structures import StructureBatch
     from mlipbench.structures.neighbors import NeighborList
     from mlipbench.typing import AnyArray, FloatArray, IntArray
@@ -111,7 +111,7 @@ class TrainedAdapter(Adapter):
         """Run the package's adapter and add the energy reference."""
         n = len(prepared.counts)
         if prepared.inner is None:
-            return Predictions(np.full(n, np.nan), not_applicable=prepared.reasons)
+            return _nothing(prepared, properties)
         found = self._inner.forward(prepared.inner, properties)
         energy = found.energy + prepared.reference
         if not prepared.reasons:
@@ -126,6 +126,14 @@ class TrainedAdapter(Adapter):
             None if found.stress is None else _spread(found.stress, rows),
             reasons,
         )
+
+
+def _nothing(prepared: _Prepared, properties: frozenset[Property]) -> Predictions:
+    """Return the rows of a batch of which no structure is covered."""
+    n = len(prepared.counts)
+    forces = np.full((int(prepared.counts.sum()), 3), np.nan) if Property.FORCES in properties else None
+    stress = np.full((n, 6), np.nan) if Property.STRESS in properties else None
+    return Predictions(np.full(n, np.nan), forces, stress, prepared.reasons)
 
 
 def _spread(values: AnyArray, rows: AnyArray) -> AnyArray:

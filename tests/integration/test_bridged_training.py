@@ -52,6 +52,14 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 EXACT = {"chgnet"}  # go on at their last validation, whatever it said
 
 
+pytestmark = pytest.mark.timeout(1200)  # packages that compile themselves, twice a training
+
+
+@pytest.fixture(autouse=True)
+def _patience(workspace: Workspace) -> None:
+    workspace.patience = 900.0
+
+
 @pytest.fixture(params=[pytest.param(name, marks=getattr(pytest.mark, name)) for name in FAMILIES])
 def family(request: pytest.FixtureRequest) -> tuple[str, str, dict[str, Any]]:
     """The package, the model, and what its recipes differ in."""
@@ -78,7 +86,7 @@ def events(workspace: Workspace) -> list[dict[str, Any]]:
     return [json.loads(text) for text in path.read_text().splitlines()] if path.exists() else []
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 200.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 900.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it never happened"

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from mlipbench.errors import ConfigError
+from mlipbench.models.registry import load_card
 from mlipbench.recipe import Recipe, Trainer
+from mlipbench.recipes import load_recipe, recipe_names
 from mlipbench.trainers import OFFERS, check_recipe
 
 PLAIN: dict[str, Any] = {
@@ -76,6 +78,15 @@ def test_a_field_that_cannot_be_honoured_is_named(trainer: Trainer, field: str) 
 def test_what_a_trainer_has_is_accepted(case: str) -> None:
     trainer, changes = HONOURED[case]
     check_recipe(trainer, recipe(**changes))
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_shipped_recipes_can_be_honoured_by_their_models(name: str) -> None:
+    shipped = load_recipe(name)
+    if shipped.model is not None:
+        trainer = load_card(shipped.model).trainer
+        assert trainer is not None
+        check_recipe(trainer, shipped)
 
 
 @pytest.mark.parametrize("trainer", OFFERS)
