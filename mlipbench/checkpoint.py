@@ -1,4 +1,4 @@
-"""Checkpoints of our own networks: a folder with the weights as safetensors and everything else as JSON."""
+"""Checkpoints that recipes make: a folder with the weights in one file and everything else as JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
 
 from mlipbench.errors import ConfigError, PrerequisiteError
-from mlipbench.recipe import Recipe, ReferenceKind, TrainedOn
+from mlipbench.recipe import Recipe, ReferenceKind, TrainedOn, Trainer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 RECORD_FILE: Final = "checkpoint.json"
 WEIGHTS_FILE: Final = "model.safetensors"
+PICKLED_FILE: Final = "model.pt"
+"""Weights of packages whose checkpoints are pickles, which run code when they are read."""
 LOG_FILE: Final = "log.csv"
 TRAINED_SHARE: Final = 0.5
 """A network counts as trained where its force MAE is certainly below this share of the zero-force floor's."""
@@ -106,7 +108,8 @@ class CheckpointRecord(_Closed):
         format: Version of this schema.
         name: Name of the checkpoint as a model.
         identity: Content address: network, recipe and data decide it.
-        net: Name of the network.
+        net: Name of the model's card.
+        trainer: Who trained it.
         config: Its configuration as plain data.
         parameters: Number of its parameters.
         elements: Atomic numbers it has seen and covers.
@@ -123,13 +126,16 @@ class CheckpointRecord(_Closed):
         hardware: What is known of the machine.
         packages: Versions of packages.
         code: `mlipbench.version.code_version` of the code that trained it.
-        weights_sha256: Checksum of `WEIGHTS_FILE`.
+        settings: What another package's trainer was told, and how the recipe was put into its terms; empty for ours.
+        weights_file: Name of the file of the weights.
+        weights_sha256: Its checksum.
     """
 
     format: Literal[1] = FORMAT
     name: str
     identity: str
     net: str
+    trainer: Trainer = Trainer.NETS
     config: dict[str, Any]
     parameters: int
     elements: tuple[PositiveInt, ...]
@@ -146,6 +152,8 @@ class CheckpointRecord(_Closed):
     hardware: dict[str, Any] = {}
     packages: dict[str, str] = {}
     code: str
+    settings: dict[str, Any] = {}
+    weights_file: Literal["model.safetensors", "model.pt"] = WEIGHTS_FILE
     weights_sha256: str
 
     @model_validator(mode="after")
@@ -153,6 +161,11 @@ class CheckpointRecord(_Closed):
         if self.learning_rate not in {candidate.learning_rate for candidate in self.candidates}:
             raise ValueError("learning_rate is none of the candidates'")
         return self
+
+    @property
+    def pickled(self) -> bool:
+        """Whether reading the weights can run code."""
+        return self.weights_file == PICKLED_FILE
 
 
 def is_checkpoint(folder: Path) -> bool:
@@ -172,14 +185,9 @@ def read_checkpoint(folder: Path) -> CheckpointRecord:
     """
     path = folder / RECORD_FILE
     try:
-        text = path.read_bytes()
-        with (folder / WEIGHTS_FILE).open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        record = CheckpointRecord.model_validate_json(path.read_bytes())
     except OSError as error:
-        where = path if not path.is_file() else folder / WEIGHTS_FILE
-        raise PrerequisiteError(f"the checkpoint cannot be read ({error.strerror})", file=where) from None
-    try:
-        record = CheckpointRecord.model_validate_json(text)
+        raise PrerequisiteError(f"the checkpoint cannot be read ({error.strerror})", file=path) from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where_in = ".".join(str(part) for part in first["loc"]) or None
@@ -187,9 +195,15 @@ def read_checkpoint(folder: Path) -> CheckpointRecord:
             f"not a checkpoint record of this version: {first['msg']}", file=path, where=where_in,
             remedy="train it again, or use the version of mlipbench that wrote it",
         ) from None  # fmt: skip
+    weights = folder / record.weights_file
+    try:
+        with weights.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise PrerequisiteError(f"the checkpoint cannot be read ({error.strerror})", file=weights) from None
     if record.weights_sha256 != found:
         raise ConfigError(
-            f"the weights have sha256 {found}, the record says {record.weights_sha256}", file=folder / WEIGHTS_FILE,
+            f"the weights have sha256 {found}, the record says {record.weights_sha256}", file=weights,
             remedy="the file is truncated or changed; copy it again or train it again",
         )  # fmt: skip
     return record

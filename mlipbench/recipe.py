@@ -14,6 +14,14 @@ JOB_FILE: Final = "job.json"
 EVENTS_FILE: Final = "events.jsonl"
 
 
+class Trainer(StrEnum):
+    """Who trains a model by recipes."""
+
+    NETS = "nets"  # mlipbench itself: the networks of `mlipbench.nets`
+    CHGNET = "chgnet"  # ``chgnet.trainer.Trainer``
+    MACE = "mace"  # ``mace.cli.run_train``
+
+
 class _Closed(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -115,6 +123,18 @@ class Cosine(_Closed):
     final: Annotated[float, Field(ge=0, le=1)] = 0.01
 
 
+class Exponential(_Closed):
+    """Lowers the learning rate by the same factor over equal parts of the training.
+
+    Attributes:
+        kind: ``exponential``.
+        final: Share of the learning rate that is left at the end.
+    """
+
+    kind: Literal["exponential"]
+    final: Annotated[float, Field(gt=0, le=1)] = 0.01
+
+
 class Recipe(_Closed):
     """How a network is trained on a dataset.
 
@@ -159,7 +179,7 @@ class Recipe(_Closed):
     loss: Loss
     learning_rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
     weight_decay: NonNegativeFloat = 0.0
-    schedule: Annotated[Plateau | Cosine, Field(discriminator="kind")]
+    schedule: Annotated[Plateau | Cosine | Exponential, Field(discriminator="kind")]
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     clip: PositiveFloat | None = None
     batch: PositiveInt
@@ -214,7 +234,8 @@ class TrainingJob(_Closed):
 
     Attributes:
         name: Name of the checkpoint it makes.
-        net: Name of the network, as in `mlipbench.nets.NET_NAMES`.
+        net: Name of the model's card; of a network of ours, also that in `mlipbench.nets.NET_NAMES`.
+        trainer: Who trains it.
         recipe: The recipe; `Recipe.model` and `Recipe.dataset` have done their service.
         data: What the data are.
         train_columns: Folder of the columns of the split the training structures are from.
@@ -226,6 +247,7 @@ class TrainingJob(_Closed):
 
     name: str
     net: str
+    trainer: Trainer = Trainer.NETS
     recipe: Recipe
     data: TrainedOn
     train_columns: Path

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Self
 import numpy as np
 
 from mlipbench.adapters.chgnet_graph import find_edges, join_edges
+from mlipbench.checkpoint import read_checkpoint
 from mlipbench.errors import ConfigError, PrerequisiteError
 from mlipbench.models.interface import Adapter, Predictions, Property
 from mlipbench.structures.neighbors import completed_cell
@@ -71,7 +72,7 @@ class _Prepared:
 
 @dataclass(frozen=True, slots=True)
 class ChgnetAdapter(Adapter):
-    """CHGNet as its package ships it; the checkpoint is ``0.3.0``, ``0.2.0``, ``r2scan`` or the path of a file.
+    """CHGNet; the checkpoint is ``0.3.0``, ``0.2.0`` or ``r2scan``, a file, or the folder of one that a recipe made.
 
     Structures without a cell need none: no image of theirs exists. The stress of a left-handed cell has the sign of the
     right-handed one, which ``CHGNetCalculator`` inverts.
@@ -106,11 +107,14 @@ class ChgnetAdapter(Adapter):
         with contextlib.redirect_stdout(io.StringIO()):  # CHGNet greets on stdout
             if checkpoint in _NAMES:
                 model = CHGNet.load(model_name=checkpoint, use_device=request.device, verbose=False)
+            elif Path(checkpoint).is_dir():
+                model = _load_folder(Path(checkpoint)).to(request.device)
             elif Path(checkpoint).is_file():
                 model = CHGNet.from_file(checkpoint).to(request.device)
             else:
                 raise ConfigError(
-                    f"unknown CHGNet checkpoint {checkpoint!r}", remedy=f"known: {', '.join(_NAMES)}, or a file"
+                    f"unknown CHGNet checkpoint {checkpoint!r}",
+                    remedy=f"known: {', '.join(_NAMES)}, a file or a folder",
                 )
         return cls(model.eval().requires_grad_(requires_grad=False), request.device)
 
@@ -224,6 +228,25 @@ class ChgnetAdapter(Adapter):
             strains=[],
             volumes=[],
         )
+
+
+def _load_folder(folder: Path) -> CHGNet:
+    """Return the network of a checkpoint that a recipe made; the weights are plain tensors.
+
+    Raises:
+        ConfigError: It is damaged, or one of another model.
+        PrerequisiteError: A file is missing.
+    """
+    from chgnet.model.model import CHGNet
+    from safetensors.torch import load
+
+    record = read_checkpoint(folder)
+    tensors = load((folder / record.weights_file).read_bytes())
+    try:
+        return CHGNet.from_dict({"model_args": record.config, "state_dict": tensors})
+    except (RuntimeError, TypeError) as error:
+        first = str(error).splitlines()[0]
+        raise ConfigError(f"the weights do not fit the configuration ({first})", file=folder) from None
 
 
 def _not_covered(batch: StructureBatch) -> dict[int, str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 
+from mlipbench.adapters.reference import ReferenceEnergies
 from mlipbench.elements import SYMBOLS
 from mlipbench.errors import ConfigError
 from mlipbench.models.interface import Adapter, Predictions, Property
@@ -65,10 +66,7 @@ class NetsAdapter(Adapter):
         self._device = device
         self._covered = np.zeros(len(SYMBOLS) + 1, dtype=np.bool_)
         self._covered[list(record.elements)] = True
-        reference = record.energy_reference
-        self._offset = reference.offset
-        self._per_element = np.zeros(len(self._covered))
-        self._per_element[list(reference.per_element)] = list(reference.per_element.values())
+        self._reference = ReferenceEnergies.of_checkpoint(record.energy_reference)
 
     @classmethod
     def load(cls, request: LoadRequest) -> Self:
@@ -97,13 +95,11 @@ class NetsAdapter(Adapter):
         config = self._network.config
         own = neighbors if covered.all() else None
         edges = find_neighbors(taken, config.cutoff, config.cap, own)
-        energies = np.zeros(taken.n_structures)
-        np.add.at(energies, taken.structure_index, self._per_element[taken.numbers])
         return Prepared(
             graph=make_graph(taken, edges, self._dtype, self._device),
             covered=covered,
             counts=batch.counts,
-            reference=self._offset + energies,
+            reference=self._reference.of(taken),
             not_applicable=reasons,
         )
 

@@ -59,7 +59,7 @@ def _models() -> Rows:
         capabilities = card.get("capabilities", {})
         fields = {key: capabilities.get(key) for key in ("forces", "energy_reference", "level_of_theory")}
         place = {"name": name, "adapter": card.get("adapter"), "environment": card.get("environment")}
-        rows.append({**place, **fields, "trainable": card.get("trainable", False)})
+        rows.append({**place, **fields, "trainer": card.get("trainer")})
     return rows
 
 
@@ -70,13 +70,13 @@ def _counted(rows: Rows) -> Rows:
     from mlipbench.execution.counting import network_parameters
 
     counts: Mapping[str, Mapping[str, int]] = {}
-    if any(row["trainable"] for row in rows):
+    if any(row["trainer"] == "nets" for row in rows):
         cache = default_cache()
         try:
             counts = network_parameters(cache, Environments(cache).find("torch"))
         except PrerequisiteError as error:
             say(f"mlipbench: parameters are not counted: {error}")
-    return [{**row, "parameters": counts.get(row["name"]) if row["trainable"] else None} for row in rows]
+    return [{**row, "parameters": counts.get(row["name"]) if row["trainer"] == "nets" else None} for row in rows]
 
 
 def _card(name: str) -> "Mapping[str, Any]":

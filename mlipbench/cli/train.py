@@ -24,7 +24,7 @@ def train(  # noqa: PLR0913 - options
     ],
     *,
     model: Annotated[
-        str | None, typer.Option("--model", metavar="NAME", help="Network in place of the recipe's.")
+        str | None, typer.Option("--model", metavar="NAME", help="Model in place of the recipe's.")
     ] = None,
     dataset: Annotated[
         str | None,
@@ -44,7 +44,7 @@ def train(  # noqa: PLR0913 - options
     display: options.DisplayOption = None,
     json: options.JsonOption = False,
 ) -> int:
-    """Train a network by a recipe and print the folder of its checkpoint, which `--models` takes.
+    """Train a model by a recipe and print the folder of its checkpoint, which `--models` takes.
 
     An interrupted training is resumed by the same command; a finished one is only reported.
     """
@@ -88,7 +88,7 @@ def _plan(
     from mlipbench.environments import Environments
     from mlipbench.models.registry import load_card
     from mlipbench.plan.build import worker_threads
-    from mlipbench.plan.training import TRAINING_ENVIRONMENT, TrainingPlace, plan_training
+    from mlipbench.plan.training import TrainingPlace, plan_training
     from mlipbench.recipes import load_recipe
 
     output, device, isolated = where
@@ -99,18 +99,15 @@ def _plan(
         raise ConfigError(f"the recipe {chosen.recipe} names none", where=option, remedy=f"give {option}")
     if device not in {"cpu", "cuda"}:
         raise ConfigError(f"unknown device {device!r}", where="--device", remedy="give cpu or cuda")
-    if not load_card(net).trainable:
-        raise ConfigError(
-            f"model {net!r} is not trained by recipes", where="--model", remedy="see `mlipbench list models`"
-        )
     entry = load_entry(source)
     location = options.data_location(data_root)
     names = dict.fromkeys((chosen.train.split, chosen.validation.split))
     splits = {name: open_split(entry, name, location) for name in names}
     kind = cast("Literal['cpu', 'cuda']", device)
-    environment = Environments(location.cache, isolated=isolated).find(TRAINING_ENVIRONMENT)
+    card = load_card(net)
+    environment = Environments(location.cache, isolated=isolated).find(card.environment)
     place = TrainingPlace(location.cache, environment, kind, worker_threads(), output)
-    return plan_training(net, chosen, entry, splits, place)
+    return plan_training(card, chosen, entry, splits, place)
 
 
 def _describe(training: "PlannedTraining", record: "CheckpointRecord") -> str:

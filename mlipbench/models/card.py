@@ -22,6 +22,7 @@ from mlipbench.budget import BatchBudget
 from mlipbench.elements import parse_elements
 from mlipbench.errors import ConfigError, PrerequisiteError
 from mlipbench.models.interface import Capabilities, EnergyReference, ForceKind, Need, NeighborSource, Property
+from mlipbench.recipe import Trainer
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.+_-]*")
 _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -117,7 +118,9 @@ class ModelCard(_Closed):
         checkpoint: Weights, where the model has some.
         checkpoints: Weights by name of the dataset, where each dataset has a model of its own.
         fitted: Whether parameters are fitted to the fit split of the dataset.
-        trainable: Whether the model is one of `mlipbench.nets`, of the card's name, which recipes train.
+        trainer: Who trains the model by recipes, or None. For ``nets`` it is the one of `mlipbench.nets` that has the
+            card's name. Such a model's energies are those of the labels it is trained on, and its elements are
+            those of the training structures.
         kwargs: Arguments of the adapter.
         capabilities: What the model can do.
         batch: Batch budget, or None where it is to be measured.
@@ -134,7 +137,7 @@ class ModelCard(_Closed):
     checkpoint: Checkpoint | None = None
     checkpoints: dict[str, Checkpoint] = Field(default_factory=dict)
     fitted: bool = False
-    trainable: bool = False
+    trainer: Trainer | None = None
     kwargs: dict[str, Any] = Field(default_factory=dict)
     capabilities: CapabilitySpec
     batch: BatchBudget | None = None
@@ -166,10 +169,12 @@ class ModelCard(_Closed):
             raise ValueError("a card has either checkpoint or checkpoints")
         if self.fitted and (self.checkpoint is not None or self.checkpoints):
             raise ValueError("a fitted model has no checkpoint")
-        if self.fitted and self.trainable:
-            raise ValueError("a card is either fitted or trainable")
-        if self.capabilities.elements is None and not (self.fitted or self.trainable):
-            raise ValueError("capabilities.elements may be left out only where fitted or trainable is true")
+        if self.fitted and self.trainer:
+            raise ValueError("a card has either fitted or trainer")
+        if self.trainer and (self.checkpoint or self.capabilities.energy_reference is not EnergyReference.FITTED):
+            raise ValueError("a model that recipes train has no checkpoint of its own, and energy_reference fitted")
+        if self.capabilities.elements is None and not (self.fitted or self.trainer):
+            raise ValueError("capabilities.elements may be left out only where fitted is true or a trainer is named")
         return self
 
     def declared(self) -> Capabilities:

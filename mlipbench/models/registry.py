@@ -31,7 +31,9 @@ BUILT_IN_ADAPTERS: Final = MappingProxyType(
         "chgnet": "mlipbench.adapters.chgnet:ChgnetAdapter",
         "composition": "mlipbench.adapters.composition:CompositionAdapter",
         "lj": "mlipbench.adapters.lj:LennardJonesAdapter",
+        "mace": "mlipbench.adapters.mace:MaceAdapter",
         "nets": "mlipbench.adapters.nets:NetsAdapter",
+        "trained": "mlipbench.adapters.trained:TrainedAdapter",
     }
 )
 
@@ -46,21 +48,21 @@ def card_names() -> tuple[str, ...]:
 
 
 def load_card(name_or_path: str | Path, *, trust: bool = False) -> ModelCard:
-    """Return a card by its name, by the path of its file, or by the folder of a checkpoint of one of our networks.
+    """Return a card by its name, by the path of its file, or by the folder of a checkpoint that a recipe made.
 
     Args:
         name_or_path: A name from `card_names`, or a path: whatever ends in ``.yaml`` or ``.yml`` or holds a ``/``.
-        trust: Consent to a card that is neither shipped nor installed. A checkpoint of ours holds data only and needs
-            none.
+        trust: Consent to a card that is neither shipped nor installed, and to a checkpoint that is a pickle which is
+            not recorded (`mlipbench.trusted`). A checkpoint of our own networks holds data only and needs none.
 
     Raises:
         ConfigError: The name is unknown, or the card is invalid.
-        PrerequisiteError: A card is given by path without `trust`.
+        PrerequisiteError: A card is given by path, or a checkpoint from elsewhere is a pickle, without `trust`.
     """
     if _is_path(name_or_path):
         path = Path(name_or_path)
         if path.is_dir():
-            return _card_of_checkpoint(path)
+            return _card_of_checkpoint(path, trust=trust)
         if not trust:
             raise PrerequisiteError(
                 "a card given by path can run any code", file=path, remedy="read it, then give --trust"
@@ -89,7 +91,7 @@ def adapter_target(card: ModelCard) -> str:
     return BUILT_IN_ADAPTERS[card.adapter]
 
 
-def _card_of_checkpoint(folder: Path) -> ModelCard:
+def _card_of_checkpoint(folder: Path, *, trust: bool) -> ModelCard:
     """Return a card for a checkpoint: that of its network, with what the checkpoint was trained on."""
     from mlipbench.checkpoint import is_checkpoint, read_checkpoint
     from mlipbench.elements import format_elements
@@ -100,6 +102,10 @@ def _card_of_checkpoint(folder: Path) -> ModelCard:
             "the folder holds no checkpoint", file=folder, remedy="name a folder that `mlipbench train` has finished"
         )
     record = read_checkpoint(folder)
+    if record.pickled:
+        from mlipbench.trusted import admit
+
+        admit(folder / record.weights_file, record.weights_sha256, trust=trust)
     net = load_card(record.net).model_dump(mode="json")
     capabilities = {
         "elements": format_elements(set(record.elements)),
@@ -110,7 +116,7 @@ def _card_of_checkpoint(folder: Path) -> ModelCard:
         "name": record.name,
         "checkpoint": {"path": "."},
         "checkpoints": {},
-        "trainable": False,
+        "trainer": None,
         "capabilities": net["capabilities"] | capabilities,
         "training_data": [record.data.dataset, *record.data.drawn_from],
     }

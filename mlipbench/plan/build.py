@@ -25,7 +25,7 @@ from mlipbench.plan.cells import METRIC_VERSION, check_metrics, plan_cells
 from mlipbench.plan.open import open_datasets
 from mlipbench.plan.plan import Plan, PlannedSplit, RunPlan, Variant
 from mlipbench.plan.splits import SplitQuestion, plan_splits, refusal
-from mlipbench.plan.training import TRAINING_ENVIRONMENT, PlannedTraining, TrainingPlace, plan_training
+from mlipbench.plan.training import PlannedTraining, TrainingPlace, plan_training
 from mlipbench.status import Role, Status
 from mlipbench.suite.schema import ModelChoice
 from mlipbench.yamlfile import did_you_mean
@@ -63,7 +63,7 @@ class _Start:
 
     Attributes:
         seed: Seed of the run; that of a training is counted on from the recipe's.
-        recipe: The recipe that trains the network, or None.
+        recipe: The recipe that trains the model, or None.
     """
 
     seed: int
@@ -130,7 +130,7 @@ def _recipe(suite: Suite, card: ModelCard, choice: ModelChoice) -> Recipe | None
     """Return the recipe that a suite names for a model."""
     if choice.recipe is None:
         return None
-    if not card.trainable:
+    if card.trainer is None:
         raise ConfigError(
             f"model {card.name!r} is not trained by recipes", where="models", remedy="leave out `recipe` there"
         )
@@ -256,11 +256,11 @@ def _run(context: _Context, card: ModelCard, variant: Variant, start: _Start) ->
 def _weights(
     context: _Context, card: ModelCard, variant: Variant, start: _Start, name: str
 ) -> PlannedTraining | CheckpointRecord | str | None:
-    """Return the training that makes a network's weights for a dataset, the record of those it has, or why it has none.
+    """Return the training that makes a model's weights for a dataset, the record of those it has, or why it has none.
 
-    For models that are no networks of ours it is None.
+    For models that recipes do not train it is None.
     """
-    if not card.trainable:
+    if card.trainer is None:
         return None
     dataset = context.datasets[name]
     recipe = start.recipe
@@ -274,11 +274,11 @@ def _weights(
     seeded = recipe.model_copy(update={"seed": (recipe.seed + start.seed) % 2**32})
     place = TrainingPlace(
         context.location.cache,
-        context.environments.find(TRAINING_ENVIRONMENT),
+        context.environments.find(card.environment),
         variant.device.partition(":")[0],
         context.threads,
     )
-    return plan_training(card.name, seeded, dataset.entry, dataset.splits, place)
+    return plan_training(card, seeded, dataset.entry, dataset.splits, place)
 
 
 def _without_budget(card: ModelCard, variant: Variant, splits: list[PlannedSplit]) -> tuple[str, ...]:

@@ -41,8 +41,8 @@ class SplitQuestion:
         name: Name of the dataset in the suite.
         dataset: The dataset.
         route: How energies are compared.
-        weights: For a network of ours, the training that makes its weights, the record of those it has, or why it has
-            none; None for other models.
+        weights: For a model that recipes train, the training that makes its weights, the record of those it has, or
+            why it has none; None for other models.
     """
 
     card: ModelCard
@@ -131,7 +131,7 @@ def refusal(
         return weights
     if weights is not None and (foreign := split.elements - set(weights.elements)):
         return f"the training structures hold no {format_elements(foreign)}"
-    if not card.trainable and card.checkpoints and card.checkpoint_for(name) is None:
+    if card.trainer is None and card.checkpoints and card.checkpoint_for(name) is None:
         return f"the model has no checkpoint for {name}"
     return why_not_predictable(card.declared(), split)
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from mlipbench.checkpoint import RECORD_FILE, CheckpointRecord, is_checkpoint, read_checkpoint
 from mlipbench.errors import ConfigError, MlipbenchError
-from mlipbench.recipe import Recipe, TrainedOn, TrainingJob, as_json
+from mlipbench.recipe import Recipe, TrainedOn, Trainer, TrainingJob, as_json
+from mlipbench.trainers import check_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -17,12 +18,11 @@ if TYPE_CHECKING:
 
     from mlipbench.datasets.entry import DatasetEntry
     from mlipbench.environments import Environment
+    from mlipbench.models.card import ModelCard
     from mlipbench.recipe import Subset
     from mlipbench.structures.columnar import Split
     from mlipbench.typing import IntArray
 
-TRAINING_ENVIRONMENT: Final = "torch"
-"""The environment our networks are trained in."""
 TRAINING_VERSION: Final = 1
 """Raised whenever the same recipe would give another checkpoint."""
 _SHOWN: Final = 16
@@ -69,21 +69,25 @@ class PlannedTraining:
 
 
 def plan_training(
-    net: str, recipe: Recipe, entry: DatasetEntry, splits: Mapping[str, Split], place: TrainingPlace
+    card: ModelCard, recipe: Recipe, entry: DatasetEntry, splits: Mapping[str, Split], place: TrainingPlace
 ) -> PlannedTraining:
     """Decide what a training will do.
 
     Args:
-        net: Name of the network.
+        card: The model, which names its trainer.
         recipe: The recipe, its seed final.
         entry: The dataset.
         splits: The splits that the recipe names, opened.
         place: Where and on what it is trained.
 
     Raises:
+        ConfigError: Recipes do not train the model, or its trainer cannot honour this one.
         ConfigError: A subset is empty, or the subsets overlap.
         ConfigError: A checkpoint of this content address is there and damaged.
     """
+    if card.trainer is None:
+        raise ConfigError(f"model {card.name!r} is not trained by recipes", remedy="see `mlipbench list models`")
+    check_recipe(card.trainer, recipe)
     train, validation = splits[recipe.train.split], splits[recipe.validation.split]
     chosen = _chosen(recipe, recipe.train, train), _chosen(recipe, recipe.validation, validation)
     _check_overlap(recipe, train, validation, chosen)
@@ -100,10 +104,11 @@ def plan_training(
         train_hash=train.content_hash,
         validation_hash=validation.content_hash,
     )
-    identity = _identity(net, recipe, data)
+    identity = _identity(card, recipe, data)
     job = TrainingJob(
-        name=f"{net}-{recipe.recipe}",
-        net=net,
+        name=f"{card.name}-{recipe.recipe}",
+        net=card.name,
+        trainer=card.trainer,
         recipe=recipe,
         data=data,
         train_columns=train.directory.resolve(),
@@ -183,13 +188,15 @@ def _elements(split: Split, indices: IntArray) -> frozenset[int]:
     return frozenset(element for element, count in zip(elements, atoms.tolist(), strict=True) if count)
 
 
-def _identity(net: str, recipe: Recipe, data: TrainedOn) -> str:
+def _identity(card: ModelCard, recipe: Recipe, data: TrainedOn) -> str:
     parts = {
         "version": TRAINING_VERSION,
-        "net": net,
+        "net": card.name,
         "recipe": {key: value for key, value in as_json(recipe).items() if key not in {"model", "description"}},
         "data": [data.train_hash, data.validation_hash, data.free_atoms_only, data.energy_reference],
     }
+    if card.trainer is not Trainer.NETS:
+        parts["trainer"] = card.trainer
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

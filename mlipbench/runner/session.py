@@ -179,7 +179,7 @@ class RunSession:
             ResultsError: Part of the run was predicted with other weights.
         """
         if dataset in self.run.trainings:
-            ensure_trained(self.run.trainings[dataset], self.display)
+            ensure_trained(self.run.trainings[dataset], self.display, trust=self.run.trusted)
         location = self._checkpoint(dataset)
         if location is None or not is_checkpoint(Path(location)):
             return manifest

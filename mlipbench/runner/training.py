@@ -6,8 +6,10 @@ import fcntl
 from typing import TYPE_CHECKING, Any
 
 from mlipbench.checkpoint import CheckpointRecord, checkpoint_sha256, is_checkpoint, read_checkpoint
-from mlipbench.errors import ResultsError, from_os_error
+from mlipbench.errors import ConfigError, ResultsError, from_os_error
 from mlipbench.execution.training import TrainingProcess, train
+from mlipbench.recipe import Trainer
+from mlipbench.trusted import admit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,21 +18,32 @@ if TYPE_CHECKING:
     from mlipbench.progress import Display
 
 
-def ensure_trained(training: PlannedTraining, display: Display, processes: int = 1) -> CheckpointRecord:
+def ensure_trained(
+    training: PlannedTraining, display: Display, processes: int = 1, *, trust: bool = False
+) -> CheckpointRecord:
     """Return the record of a checkpoint, trained first unless it is there.
 
     Args:
         training: What is trained, and where.
         display: Shows progress.
         processes: Processes that train together.
+        trust: Consent to a checkpoint that is there, is a pickle and was not made here.
 
     Raises:
+        ConfigError: A package's trainer works in one process.
         MlipbenchError: As of `mlipbench.execution.training.train`.
-        PrerequisiteError: The environment is missing.
+        PrerequisiteError: The environment is missing, or a checkpoint that is there needs `trust`.
         ResultsError: Another process trains it now.
     """
     if is_checkpoint(training.folder):
-        return read_checkpoint(training.folder)
+        found = read_checkpoint(training.folder)
+        if found.pickled:
+            admit(training.folder / found.weights_file, found.weights_sha256, trust=trust)
+        return found
+    if processes > 1 and training.job.trainer is not Trainer.NETS:
+        raise ConfigError(
+            f"the trainer of {training.job.net} works in one process here", where="--processes", remedy="leave it out"
+        )
     python = training.environment.interpreter()
     try:
         training.folder.mkdir(parents=True, exist_ok=True)
@@ -63,6 +76,7 @@ def checkpoint_facts(folder: Path) -> dict[str, Any]:
         "sha256": checkpoint_sha256(folder),
         "identity": record.identity,
         "net": record.net,
+        "trainer": record.trainer.value,
         "parameters": record.parameters,
         "preset": record.recipe.preset,
         "recipe": f"{record.recipe.recipe} version {record.recipe.version}",

@@ -1,1 +1,1 @@
-"""Training of our own networks, as a process of its own: ``python -m mlipbench.training JOB``."""
+"""Training of networks, as a process of its own: ``python -m mlipbench.training JOB``."""

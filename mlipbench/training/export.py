@@ -11,10 +11,11 @@ import numpy as np
 
 from mlipbench.checkpoint import LOG_FILE, RECORD_FILE, WEIGHTS_FILE, Candidate, CheckpointRecord
 from mlipbench.nets.load import set_tensors
-from mlipbench.training.evaluate import evaluate, judge
+from mlipbench.training.curve import criterion, write_log
+from mlipbench.training.evaluate import evaluate
+from mlipbench.training.files import replace_file
 from mlipbench.training.learner import build_network
-from mlipbench.training.loop import criterion, write_log
-from mlipbench.training.state import replace_file
+from mlipbench.training.verdict import judge
 from mlipbench.worker.facts import host_facts, package_versions, torch_facts
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from mlipbench.checkpoint import is_checkpoint, read_checkpoint
 from mlipbench.errors import ConfigError, PrerequisiteError, WorkerError
 from mlipbench.recipe import Event, EventKind
 from mlipbench.training.batches import BatchMaker
+from mlipbench.training.curve import summary
 from mlipbench.training.data import check_elements, load_data
 from mlipbench.training.events import EventLog
 from mlipbench.training.export import export
@@ -58,7 +59,7 @@ def train_job(job: TrainingJob, folder: Path) -> CheckpointRecord:
         record = export(setting, _train_grid(setting), reference, folder)
     if fabric.is_global_zero:
         shutil.rmtree(folder / STATES, ignore_errors=True)
-    events.write(Event(kind=EventKind.DONE, learning_rate=record.learning_rate, text=_summary(record)))
+    events.write(Event(kind=EventKind.DONE, learning_rate=record.learning_rate, text=summary(record)))
     return record
 
 
@@ -125,12 +126,3 @@ def _train_grid(setting: Setting) -> list[Training]:
         lost = trainings[-1].progress.lost
         raise WorkerError(str(lost) if len(trainings) == 1 else f"every learning rate diverged; the last one: {lost}")
     return good
-
-
-def _summary(record: CheckpointRecord) -> str:
-    verdict = record.verdict
-    state = "trained" if verdict.trained else "untrained"
-    if verdict.ratio is None:
-        return f"{record.name}: {state}, there are no forces to judge it by"
-    ends = "no interval" if verdict.low is None else f"95 % interval {verdict.low:.3f} to {verdict.high:.3f}"
-    return f"{record.name}: forces MAE over that of zero forces {verdict.ratio:.3f} ({ends}): {state}"

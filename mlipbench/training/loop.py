@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import time
 from dataclasses import dataclass
@@ -12,18 +11,18 @@ import numpy as np
 import torch
 
 from mlipbench.checkpoint import LOG_FILE, Evaluation
-from mlipbench.errors import WorkerError
-from mlipbench.recipe import Event, EventKind, Plateau
-from mlipbench.training.batches import Batch, Order, ahead
+from mlipbench.recipe import Event, EventKind, Exponential, Plateau
+from mlipbench.training.batches import Batch, ahead
+from mlipbench.training.curve import DivergedError, append_log, criterion, errors_text, write_log
 from mlipbench.training.evaluate import evaluate
 from mlipbench.training.learner import Learner, best_of
 from mlipbench.training.loss import Counts
-from mlipbench.training.optim import PlateauState, after_value, cosine_learning_rate
+from mlipbench.training.optim import PlateauState, after_value, cosine_learning_rate, exponential_learning_rate
+from mlipbench.training.order import Order
 from mlipbench.training.state import Progress, load_state, save_state
 from mlipbench.version import code_version
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from lightning_fabric import Fabric
@@ -39,11 +38,6 @@ SAVE_AT_LATEST: Final = 60.0
 """Seconds since the state was last saved after which a step saves it again."""
 _BETWEEN_EVENTS: Final = 0.2
 _BETWEEN_LOOKS: Final = 10  # steps between two exchanges of the processes, or between two waits for a GPU
-_COLUMNS: Final = ("step", "epoch", "seconds", "learning_rate", "loss", "energy_mae", "forces_mae")
-
-
-class DivergedError(WorkerError):
-    """The loss or its gradient is no longer a finite number."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,6 +164,8 @@ class Training:
         if isinstance(recipe.schedule, Plateau):
             return progress.plateau.learning_rate
         done = (progress.step + 1) / recipe.steps if recipe.steps else progress.seconds / (recipe.seconds or math.inf)
+        if isinstance(recipe.schedule, Exponential):
+            return exponential_learning_rate(recipe.schedule, self.learning_rate, min(done, 1.0))
         return cosine_learning_rate(recipe.schedule, self.learning_rate, min(done, 1.0))
 
     def _look(self) -> float:
@@ -218,7 +214,7 @@ class Training:
         if isinstance(self._recipe.schedule, Plateau):
             progress.plateau = after_value(self._recipe.schedule, progress.plateau, criterion(point))
         if self._fabric.is_global_zero:
-            _append_log(self._folder / LOG_FILE, point, self.steps_per_epoch)
+            append_log(self._folder / LOG_FILE, point, self.steps_per_epoch)
         self._tell(EventKind.EVALUATION, errors_text(point))
 
     def _save(self, tensors: dict[str, Tensor] | None = None) -> None:
@@ -239,38 +235,3 @@ class Training:
                 exit_code=exit_code,
             )
         )
-
-
-def write_log(path: Path, curve: Sequence[Evaluation], steps_per_epoch: int) -> None:
-    """Write a learning curve as CSV, a row an evaluation.
-
-    Args:
-        path: The file.
-        curve: The evaluations.
-        steps_per_epoch: Optimiser steps of an epoch.
-    """
-    with path.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(_COLUMNS)
-        rows.writerows(_row(point, steps_per_epoch) for point in curve)
-
-
-def _append_log(path: Path, point: Evaluation, steps_per_epoch: int) -> None:
-    with path.open("a", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerow(_row(point, steps_per_epoch))
-
-
-def _row(point: Evaluation, steps_per_epoch: int) -> list[object]:
-    values = {**dict(point), "epoch": point.step / steps_per_epoch, "seconds": f"{point.seconds:.3f}"}
-    return [values[name] for name in _COLUMNS]
-
-
-def criterion(point: Evaluation) -> float:
-    """Return what validations are compared by: the force MAE, or the energy MAE where there are no forces."""
-    return point.energy_mae if point.forces_mae is None else point.forces_mae
-
-
-def errors_text(point: Evaluation) -> str:
-    """Return the errors of a validation for people to read."""
-    energy = f"energy {1000 * point.energy_mae:.4g} meV"
-    return energy if point.forces_mae is None else f"forces {1000 * point.forces_mae:.4g} meV/Å, {energy}"

@@ -1,4 +1,4 @@
-"""The training process: one job, all its learning rates, one checkpoint."""
+"""The training process: one job, all its learning rates, one checkpoint, whoever trains."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic import ValidationError
 
 from mlipbench.errors import ConfigError, ExitCode, MlipbenchError, PrerequisiteError, from_os_error
-from mlipbench.recipe import Event, EventKind, TrainingJob
+from mlipbench.recipe import Event, EventKind, Trainer, TrainingJob
 from mlipbench.training.events import EventLog
 
 if TYPE_CHECKING:
@@ -87,6 +87,9 @@ def train(path: Path) -> None:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or None
         raise ConfigError(f"not a training job: {first['msg']}", file=path, where=where) from None
+    if job.trainer is not Trainer.NETS:
+        _bridged(job, path.parent)
+        return
     # else every process of DDP warns that all weights have gradients, for the networks of which that is true
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
@@ -95,6 +98,13 @@ def train(path: Path) -> None:
         remedy = "install mlipbench[torch]"
         raise PrerequisiteError(f"training needs the module {error.name}", remedy=remedy) from None
     train_job(job, path.parent)
+
+
+def _bridged(job: TrainingJob, folder: Path) -> None:
+    from mlipbench.training.bridges.bridge import bridge_class
+    from mlipbench.training.bridges.drive import train_bridged
+
+    train_bridged(job, folder, bridge_class(job.trainer))
 
 
 def _watch(parent: int) -> None:

@@ -11,7 +11,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 if TYPE_CHECKING:
     from mlipbench.nets import Network
-    from mlipbench.recipe import Cosine, Plateau
+    from mlipbench.recipe import Cosine, Exponential, Plateau
 
 IMPROVEMENT: Final = 1e-4
 """Share by which a value must fall to count for the plateau schedule; torch's default."""
@@ -65,6 +65,17 @@ def cosine_learning_rate(cosine: Cosine, learning_rate: float, done: float) -> f
         return learning_rate * done / cosine.warmup
     angle = math.pi * (done - cosine.warmup) / (1.0 - cosine.warmup)
     return learning_rate * (cosine.final + (1.0 - cosine.final) * 0.5 * (1.0 + math.cos(angle)))
+
+
+def exponential_learning_rate(exponential: Exponential, learning_rate: float, done: float) -> float:
+    """Return the learning rate after a share of the training: ``learning_rate * final ** done``.
+
+    Args:
+        exponential: The schedule.
+        learning_rate: That of the start.
+        done: Share of the training that is done, 0 to 1.
+    """
+    return float(learning_rate * exponential.final**done)
 
 
 class Average:

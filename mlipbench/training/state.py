@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlipbench.checkpoint import Evaluation
 from mlipbench.errors import ConfigError
+from mlipbench.training.files import replace_file
 from mlipbench.training.optim import PlateauState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -95,22 +95,3 @@ def load_state(folder: Path, identity: str) -> tuple[Progress, dict[str, Tensor]
     if progress.identity != identity:
         raise ConfigError("the state belongs to another training", file=path, remedy=remedy)
     return progress, tensors
-
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside `path`, bring it to the disk, and put it in its place.
-
-    Args:
-        path: The file.
-        write: Writes the new content to the path it is given.
-    """
-    fresh = path.with_name(f"{path.name}.new")
-    write(fresh)
-    with fresh.open("rb") as file:
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

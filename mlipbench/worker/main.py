@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for fd in (options.requests, options.replies):
         os.set_inheritable(fd, False)  # noqa: FBT003 - positional by definition
     if options.die_with_parent:
-        _die_with_parent(options.die_with_parent)
+        die_with_parent(options.die_with_parent)
     session = Session(reply_fd=options.replies)
     inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
     threading.Thread(target=_pump, args=(options.requests, inbox), name="requests", daemon=True).start()
@@ -178,7 +178,7 @@ def _read_into(fd: int, view: memoryview) -> bool:
     return True
 
 
-def _die_with_parent(parent: int) -> None:
+def die_with_parent(parent: int) -> None:
     """Ask Linux for SIGKILL when the harness dies: the pipe alone does not end code that never lets go of the GIL."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

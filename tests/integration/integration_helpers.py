@@ -80,6 +80,7 @@ class Workspace:
     def __init__(self, root: Path, python: Path | str = sys.executable) -> None:
         self.root = root
         self.python = str(python)
+        self.patience = 240.0  # s, for one command
         self.data = root / "data"
         self.results = root / "results"
         self.data.mkdir(parents=True, exist_ok=True)
@@ -154,7 +155,7 @@ class Workspace:
             capture_output=True,
             text=True,
             check=False,
-            timeout=240,
+            timeout=self.patience,
         )
 
     def ok(self, *arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:

@@ -16,7 +16,7 @@ from mlipbench.plan.training import TrainingPlace, plan_training
 from mlipbench.recipes import load_recipe
 
 SHIPPED = sorted(
-    (name, dataset) for name in card_names() if load_card(name).trainable for dataset in load_card(name).checkpoints
+    (name, dataset) for name in card_names() if load_card(name).trainer for dataset in load_card(name).checkpoints
 )
 MOST = 1_000_000  # bytes
 
@@ -41,7 +41,7 @@ def test_its_content_address_is_that_of_the_recipe_on_the_data(model: str, datas
     place = DataLocation(None, tmp_path)
     splits = {subset.split: open_split(entry, subset.split, place) for subset in (recipe.train, recipe.validation)}
     where = TrainingPlace(tmp_path, Environments(tmp_path).find("torch"), "cpu", 1)
-    planned = plan_training(model, recipe, entry, splits, where)
+    planned = plan_training(load_card(model), recipe, entry, splits, where)
     assert record.identity == planned.job.identity
     assert (Path(location) / "model.safetensors").stat().st_size < MOST
 

@@ -24,7 +24,7 @@ SHARED = (
     ("units", "yamlfile"),
     ("structures",),
     ("metrics", "protocol", "models.interface", "recipe"),
-    ("checkpoint",),
+    ("checkpoint", "trainers", "trusted"),
 )
 PARENT = (
     ("suite", "datasets", "models", "environments", "recipes"),
@@ -37,7 +37,7 @@ PARENT = (
     ("cli", "testing"),
     ("__main__",),
 )
-WORKER = (("nets", "worker"), ("adapters", "training"))
+WORKER = (("nets", "worker"), ("adapters",), ("training",))
 SCRIPTS = "datasets.mini"  # make the shipped data; nothing may depend on them
 FOREIGN = frozenset(
     {"torch", "torch_geometric", "chgnet", "mace", "fairchem", "e3nn", "nequip", "sevenn", "orb_models"}

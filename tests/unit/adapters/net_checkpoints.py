@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import save_file
+from checkpoint_records import write_folder
+from safetensors.torch import save
 
-from mlipbench.checkpoint import RECORD_FILE, WEIGHTS_FILE
 from mlipbench.nets import build
 
 if TYPE_CHECKING:
@@ -21,66 +19,12 @@ if TYPE_CHECKING:
 def save_network(folder: Path, net: str, *, per_element: Mapping[int, float]) -> None:
     torch.manual_seed(0)
     network = build(net, "small", hidden=16)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(network.state_dict(), folder / WEIGHTS_FILE)
-    recipe = {
-        "recipe": "mine",
-        "version": 1,
-        "preset": "small",
-        "train": {"split": "train"},
-        "validation": {"split": "val"},
-        "energy_reference": "per_element",
-        "loss": {"energy": 1.0, "forces": 50.0},
-        "learning_rates": [1e-3],
-        "schedule": {"kind": "cosine"},
-        "batch": 2,
-        "steps": 100,
-        "evaluate_every": 10,
-    }
-    data = {
-        "dataset": "toy",
-        "title": "Toy",
-        "level_of_theory": "PBE",
-        "energy_reference": "total",
-        "free_atoms_only": False,
-        "n_train": 4,
-        "n_validation": 2,
-        "mean_atoms": 2.0,
-        "train_hash": "0" * 64,
-        "validation_hash": "1" * 64,
-    }
-    record = {
-        "name": f"{net}-mine",
-        "identity": "0" * 64,
-        "net": net,
-        "config": asdict(network.config),
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "elements": sorted(per_element),
-        "energy_reference": {"kind": "per_element", "per_element": per_element},
-        "data": data,
-        "recipe": recipe,
-        "learning_rate": 1e-3,
-        "candidates": [
-            {
-                "learning_rate": 1e-3,
-                "forces_mae": 0.1,
-                "energy_mae": 0.1,
-                "best_step": 10,
-                "steps": 100,
-                "seconds": 1.0,
-            }
-        ],
-        "curve": [],
-        "verdict": {
-            "n_structures": 2,
-            "zero_forces_mae": 1.0,
-            "ratio": 0.1,
-            "low": None,
-            "high": None,
-            "trained": False,
-        },
-        "device": "cpu",
-        "code": "0",
-        "weights_sha256": hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest(),
-    }
-    (folder / RECORD_FILE).write_text(json.dumps(record))
+    write_folder(
+        folder,
+        save(network.state_dict()),
+        per_element=per_element,
+        name=f"{net}-mine",
+        net=net,
+        config=asdict(network.config),
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+    )

@@ -60,6 +60,9 @@ def test_elements_are_symbols_numbers_and_ranges(given, elements):
         ({"checkpoint": {"name": "a", "sha256": "xyz"}}, "64 lower-case"),
         ({"checkpoint": {"name": "a"}, "checkpoints": {"d": {"name": "b"}}}, "either checkpoint or checkpoints"),
         ({"checkpoint": {"name": "a"}, "fitted": True}, "no checkpoint"),
+        ({"trainer": "torch"}, "'nets'"),
+        ({"trainer": "mace"}, "energy_reference fitted"),
+        ({"trainer": "mace", "fitted": True}, "either fitted or trainer"),
         ({"batch": {"atoms": 3, "edges": 4}}, "one of atoms"),
         ({"batch": {}}, "one of atoms"),
         ({"batch": {"atoms": 0}}, "greater than 0"),
@@ -83,6 +86,13 @@ def test_refuses_what_makes_no_sense(changes, problem):
 def test_refuses_capabilities_that_make_no_sense(changes, problem):
     with pytest.raises(ValidationError, match=problem):
         capable(**changes)
+
+
+def test_a_model_that_recipes_train_has_the_energies_and_elements_of_its_labels():
+    fitted = {"forces": "direct", "energy_reference": "fitted"}
+    assert card(trainer="mace", capabilities=fitted).declared().elements is None
+    with pytest.raises(ValidationError, match="no checkpoint of its own"):
+        card(trainer="mace", capabilities=fitted, checkpoint={"name": "small"})
 
 
 def test_checkpoints_go_by_dataset_and_paths_start_at_the_card(tmp_path):

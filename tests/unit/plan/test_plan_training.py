@@ -8,8 +8,10 @@ import yaml
 from checkpoint_files import write_checkpoint
 from plan_world import crystals
 
-from mlipbench.checkpoint import RECORD_FILE, WEIGHTS_FILE
-from mlipbench.errors import ConfigError
+from mlipbench.checkpoint import PICKLED_FILE, RECORD_FILE, WEIGHTS_FILE
+from mlipbench.errors import ConfigError, PrerequisiteError
+from mlipbench.models.interface import EnergyReference
+from mlipbench.recipe import Trainer
 from mlipbench.status import Status
 
 if TYPE_CHECKING:
@@ -124,6 +126,34 @@ def test_bad_recipes_get_one_line(world: World, fault: str) -> None:
     with pytest.raises(ConfigError, match=line) as caught:
         planned(world, **changes)
     assert "\n" not in str(caught.value)
+
+
+def test_a_recipe_that_the_trainer_cannot_honour_is_refused_before_anything_starts(world: World) -> None:
+    with pytest.raises(ConfigError, match=r"recipe mine: loss\.kind: the trainer of MACE has no loss of kind l1"):
+        planned(world, "mace")
+
+
+def test_a_training_by_a_package_runs_in_its_environment(world: World) -> None:
+    changes = {"loss": {"kind": "mse", "energy": 1.0, "forces": 1.0}, "schedule": {"kind": "exponential"}}
+    training = planned(world, "mace", **changes)
+    assert (training.environment, training.job.trainer) == ("mace", Trainer.MACE)
+    ours = planned(world, "painn", **changes)
+    assert (ours.environment, ours.job.trainer) == ("torch", Trainer.NETS)
+    assert world.plan().runs[0].card.declared().energy_reference is EnergyReference.FITTED
+
+
+def test_a_pickled_checkpoint_from_elsewhere_needs_consent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLIPBENCH_CACHE", str(world.folder / "elsewhere"))
+    folder = world.folder / "given"
+    record = write_checkpoint(folder, identity="0" * 64, net="mace", trainer="mace", weights_file=PICKLED_FILE)
+    (folder / WEIGHTS_FILE).rename(folder / PICKLED_FILE)
+    with pytest.raises(PrerequisiteError, match=r"model\.pt: the checkpoint is a pickle, .* --trust") as caught:
+        world.plan(models=(str(folder),), trust=False)
+    assert caught.value.exit_code == 4
+    run = world.plan(models=(str(folder),)).runs[0]
+    assert run.card.name == record.name
+    assert run.card.training_data == ("toy",)
+    assert world.plan(models=(str(folder),), trust=False).runs  # consent is remembered
 
 
 def test_overlap_between_splits_is_found_by_content(world: World) -> None:

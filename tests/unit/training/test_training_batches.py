@@ -19,8 +19,9 @@ from mlipbench.structures import StructureBatch
 from mlipbench.structures.columnar import Labels
 from mlipbench.structures.neighbors import NeighborCap
 from mlipbench.training import batches
-from mlipbench.training.batches import BatchMaker, Order, ahead
+from mlipbench.training.batches import BatchMaker, ahead
 from mlipbench.training.data import load_data
+from mlipbench.training.order import Order
 
 if TYPE_CHECKING:
     from pathlib import Path

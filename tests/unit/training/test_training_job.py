@@ -28,11 +28,11 @@ from mlipbench.structures.columnar import Labels
 from mlipbench.training import job as jobs
 from mlipbench.training import loop
 from mlipbench.training.data import LabelledStructures
-from mlipbench.training.evaluate import Errors, judge
 from mlipbench.training.job import STATES, train_job
 from mlipbench.training.learner import Learner
 from mlipbench.training.main import main
 from mlipbench.training.reference import reference_energies
+from mlipbench.training.verdict import Errors, judge
 
 if TYPE_CHECKING:
     from pathlib import Path

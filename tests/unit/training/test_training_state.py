@@ -14,8 +14,9 @@ from mlipbench.checkpoint import Evaluation
 from mlipbench.errors import ConfigError
 from mlipbench.recipe import EVENTS_FILE, Event, EventKind
 from mlipbench.training.events import EventLog
+from mlipbench.training.files import replace_file
 from mlipbench.training.optim import PlateauState
-from mlipbench.training.state import STATE_FILE, Progress, load_state, replace_file, save_state
+from mlipbench.training.state import STATE_FILE, Progress, load_state, save_state
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,0 +1,251 @@
+"""MACE: equivariant message passing with higher body order (Batatia et al., NeurIPS 2022).
+
+Weights and network are those of mace-torch; the arrays of a batch are assembled at once, with the neighbour list of the
+harness in float64. Predictions equal those of ``MACECalculator`` within rounding, with two exceptions. The stress is
+the derivative by strain over the volume of the cell as given; the calculator divides by the volume of a box of its own
+where a direction is not periodic. And where a model takes charge and spin, they have to be given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import numpy as np
+
+from mlipbench.adapters.coverage import Coverage
+from mlipbench.adapters.mace_names import find_file
+from mlipbench.elements import SYMBOLS
+from mlipbench.errors import ConfigError, PrerequisiteError
+from mlipbench.models.interface import Adapter, Predictions, Property
+from mlipbench.structures.neighbors import neighbor_list, within
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import torch
+
+    from mlipbench.models.interface import LoadRequest
+    from mlipbench.structures import StructureBatch
+    from mlipbench.structures.neighbors import NeighborList
+    from mlipbench.typing import BoolArray, FloatArray
+
+_UNSAFE_LOADING: Final = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+_ARGUMENTS: Final = frozenset({"family", "head"})
+_FEATURES: Final = ("total_charge", "total_spin")
+# what unpickling a damaged or foreign file was seen to raise
+_UNREADABLE: Final = (
+    AttributeError, EOFError, ImportError, IndexError, KeyError, OSError, RuntimeError, TypeError, ValueError,
+    pickle.UnpicklingError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Prepared:
+    """A batch on the device.
+
+    Attributes:
+        coverage: Which structures it holds.
+        arrays: What the network takes.
+    """
+
+    coverage: Coverage
+    arrays: dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MaceAdapter(Adapter):
+    """A model of mace-torch; the checkpoint is a file, or a name that ``mace_mp``, ``mace_off`` or ``mace_omol`` knows.
+
+    Arguments: ``family`` (``mp``, ``off`` or ``omol``), whose names are meant, ``mp`` if left out; ``head`` of a
+    model that has several, the one named ``default`` if left out.
+
+    Attributes:
+        model: The network.
+        device: Where it runs.
+        dtype: Precision of weights and activations.
+        head: Index of the head.
+        rows: Shape (119,), place of each atomic number among the elements of the model, -1 where it has none.
+    """
+
+    model: Any
+    device: str
+    dtype: torch.dtype
+    head: int
+    rows: Any
+
+    @classmethod
+    def load(cls, request: LoadRequest) -> Self:
+        """Load a checkpoint.
+
+        Raises:
+            ConfigError: An argument, the name or the file does not fit.
+            PrerequisiteError: MACE is not installed, or the file is neither there nor can be downloaded.
+        """
+        unknown = set(request.kwargs) - _ARGUMENTS
+        if unknown:
+            raise ConfigError(f"the adapter 'mace' takes no argument {min(unknown)!r}", where="kwargs")
+        if request.checkpoint is None:
+            raise ConfigError("the adapter 'mace' needs a checkpoint", remedy="give a name or a file in the card")
+        with _loading():
+            try:
+                import torch
+                from mace.modules import MACE, ScaleShiftMACE
+            except ImportError as error:
+                raise PrerequisiteError(
+                    f"MACE cannot be imported: {error}", remedy="install the environment 'mace'"
+                ) from error
+            path = find_file(request.checkpoint, str(request.kwargs.get("family", "mp")))
+            model = _read(path, request.device)
+        if type(model) not in {MACE, ScaleShiftMACE}:
+            raise ConfigError(
+                f"holds {type(model).__module__}.{type(model).__name__}, no MACE model of energies and forces",
+                file=path,
+            )
+        _check_features(model, path)
+        dtype = torch.float64 if request.dtype == "float64" else torch.float32
+        model = model.to(device=request.device, dtype=dtype).eval().requires_grad_(requires_grad=False)
+        rows = np.full(len(SYMBOLS), -1)
+        rows[model.atomic_numbers.cpu().numpy()] = np.arange(len(model.atomic_numbers))
+        return cls(model, request.device, dtype, _head(model, request.kwargs.get("head")), rows)
+
+    def module(self) -> Any:
+        """Return the network."""
+        return self.model
+
+    def prepare(self, batch: StructureBatch, neighbors: NeighborList | None = None) -> _Prepared:
+        """Search the neighbours in float64, unless a list is given, and lay out the arrays."""
+        coverage = self._coverage(batch)
+        taken = coverage.select(batch)
+        cutoff = float(self.model.r_max)
+        if neighbors is None or coverage.reasons:
+            edges = neighbor_list(taken, cutoff)
+        else:
+            edges = within(neighbors, taken, cutoff)
+        shifts = np.zeros((edges.n_edges, 3))
+        for s in np.flatnonzero(taken.pbc.any(axis=1)):
+            own = slice(edges.offsets[s], edges.offsets[s + 1])
+            shifts[own] = edges.shifts[own] @ taken.cell[s]
+        arrays = {
+            "positions": self._floats(taken.positions),
+            "cell": self._floats(taken.cell.reshape(-1, 3)),
+            "shifts": self._floats(shifts),
+            "unit_shifts": self._floats(edges.shifts),
+            "edge_index": self._indices(np.stack([edges.i, edges.j])),
+            "batch": self._indices(taken.structure_index),
+            "ptr": self._indices(taken.offsets),
+            "head": self._indices(np.full(taken.n_structures, self.head)),
+            "node_attrs": self._one_hot(self.rows[taken.numbers]),
+        }
+        for name, values in zip(_FEATURES, (taken.charge, taken.spin), strict=True):
+            if values is not None:
+                arrays[name] = self._floats(values)
+        return _Prepared(coverage, arrays)
+
+    def forward(self, prepared: _Prepared, properties: frozenset[Property]) -> Predictions:
+        """Run the network once, and once backwards if forces or stress are asked for."""
+        import torch
+
+        forces, stress = Property.FORCES in properties, Property.STRESS in properties
+        n_structures, n_atoms = len(prepared.arrays["head"]), len(prepared.arrays["positions"])
+        if not n_structures:
+            nothing = np.zeros((0, 3))
+            return prepared.coverage.predictions(
+                np.zeros(0), nothing if forces else None, np.zeros((0, 3, 3)) if stress else None
+            )
+        # the network marks the positions it is given and replaces entries of the dictionary
+        arrays = {**prepared.arrays, "positions": prepared.arrays["positions"].detach()}
+        with torch.set_grad_enabled(forces or stress):
+            output = self.model(arrays, compute_force=forces or stress, compute_virials=stress)
+        virial = None
+        if stress:  # without any edge the network returns one zero matrix for all
+            virial = np.broadcast_to(-_host(output["virials"]), (n_structures, 3, 3))
+        found = _host(output["forces"]).reshape(n_atoms, 3) if forces else None
+        return prepared.coverage.predictions(_host(output["energy"]), found, virial)
+
+    def _coverage(self, batch: StructureBatch) -> Coverage:
+        coverage = Coverage.of(batch)
+        known: BoolArray = self.rows >= 0
+        coverage.without_elements(batch, known, "the model")
+        specs = getattr(self.model, "embedding_specs", None) or {}
+        for name, column, values in zip(_FEATURES, ("charge", "spin"), (batch.charge, batch.spin), strict=True):
+            if name in specs:
+                absent = np.full(batch.n_structures, True) if values is None else ~np.isfinite(values)  # noqa: FBT003
+                coverage.without(np.flatnonzero(absent), f"the model needs the {column} of the structure")
+        return coverage
+
+    def _floats(self, values: Any) -> torch.Tensor:
+        import torch
+
+        return torch.from_numpy(np.array(values, dtype=np.float64)).to(device=self.device, dtype=self.dtype)
+
+    def _indices(self, values: Any) -> torch.Tensor:
+        import torch
+
+        return torch.from_numpy(np.array(values, dtype=np.int64)).to(self.device)
+
+    def _one_hot(self, rows: Any) -> torch.Tensor:
+        import torch
+
+        return torch.nn.functional.one_hot(self._indices(rows), len(self.model.atomic_numbers)).to(self.dtype)
+
+
+@contextlib.contextmanager
+def _loading() -> Iterator[None]:
+    """Send what MACE prints to stderr, and undo that it switches off safe loading for the whole process."""
+    before = os.environ.get(_UNSAFE_LOADING)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if before is None:
+            os.environ.pop(_UNSAFE_LOADING, None)
+        else:
+            os.environ[_UNSAFE_LOADING] = before
+
+
+def _read(path: Path, device: str) -> Any:
+    """Unpickle a model: MACE's checkpoints are pickled modules, so that the file can run any code."""
+    import torch
+
+    try:
+        return torch.load(path, map_location=device, weights_only=False)
+    except _UNREADABLE as error:
+        said = (str(error).splitlines() or [""])[0]
+        raise ConfigError(f"cannot be read as a MACE model ({type(error).__name__}: {said})", file=path) from error
+
+
+def _check_features(model: Any, path: Path) -> None:
+    """Refuse models that take inputs a structure does not have."""
+    unknown = set(getattr(model, "embedding_specs", None) or {}) - set(_FEATURES)
+    if unknown:
+        raise ConfigError(f"the model needs {min(unknown)}, which structures do not hold", file=path)
+
+
+def _head(model: Any, wanted: object) -> int:
+    """Return the index of a head; left out, the only one or the one named ``default``, as the package does.
+
+    Raises:
+        ConfigError: There is no such head.
+    """
+    heads = list(getattr(model, "heads", None) or ["Default"])
+    if wanted is None:
+        named = [index for index, head in enumerate(heads) if len(heads) == 1 or head.lower() == "default"]
+        if named:
+            return named[0]
+        raise ConfigError(f"the model has the heads {', '.join(heads)}", where="kwargs.head", remedy="name one of them")
+    if wanted not in heads:
+        raise ConfigError(f"the model has no head {wanted!r}", where="kwargs.head", remedy=f"known: {', '.join(heads)}")
+    return heads.index(wanted)
+
+
+def _host(values: torch.Tensor) -> FloatArray:
+    import torch
+
+    array: FloatArray = values.detach().to(device="cpu", dtype=torch.float64).numpy()
+    return array

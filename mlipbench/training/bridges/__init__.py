@@ -1,0 +1,1 @@
+"""Training by the trainers of other packages: one file a package, and what they share."""

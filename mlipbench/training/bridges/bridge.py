@@ -1,0 +1,140 @@
+"""What a bridge to a package's trainer has to do."""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from mlipbench.adapters.trained import TrainedAdapter
+from mlipbench.errors import PrerequisiteError
+from mlipbench.recipe import Trainer
+from mlipbench.training.data import load_data
+from mlipbench.training.reference import fit_reference, reference_energies
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from mlipbench.checkpoint import EnergyReferenceValues
+    from mlipbench.models.interface import Adapter
+    from mlipbench.recipe import TrainingJob
+    from mlipbench.training.bridges.report import Report
+    from mlipbench.training.data import LabelledStructures
+    from mlipbench.typing import FloatArray
+
+BRIDGES: Final[Mapping[Trainer, str]] = MappingProxyType(
+    {
+        Trainer.CHGNET: "mlipbench.training.bridges.chgnet:ChgnetBridge",
+        Trainer.MACE: "mlipbench.training.bridges.mace:MaceBridge",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Material:
+    """What is learned from, and what chooses among weights.
+
+    Attributes:
+        train: The training structures.
+        validation: The validation structures.
+        reference: What is subtracted from energies.
+        train_targets: Shape (n_structures,), eV, float64, energies without reference.
+        validation_targets: Likewise.
+    """
+
+    train: LabelledStructures
+    validation: LabelledStructures
+    reference: EnergyReferenceValues
+    train_targets: FloatArray
+    validation_targets: FloatArray
+
+    @classmethod
+    def of(cls, job: TrainingJob) -> Material:
+        """Read what a job names.
+
+        Raises:
+            ConfigError: The recipe does not fit the data.
+            DatasetError: The data cannot be used.
+        """
+        train, validation = load_data(job)
+        reference = fit_reference(job.recipe.energy_reference, train.structures, train.energy)
+        targets = [part.energy - reference_energies(reference, part.structures) for part in (train, validation)]
+        return cls(train, validation, reference, *targets)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a package's trainer left.
+
+    Attributes:
+        weights: File of the weights of the best validation, by the package's own judgement.
+        config: Configuration of the network as plain data.
+        settings: What the trainer was told, and how the recipe was put into its terms.
+        best_step: Step of these weights.
+    """
+
+    weights: Path
+    config: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    best_step: int
+
+
+class Bridge(ABC):
+    """Drives the trainer of a package.
+
+    Attributes:
+        job: What is trained.
+        material: The data.
+        weights_file: Name that the file of the weights gets in a checkpoint.
+        adapter: What predicts with the checkpoint, and whose predictions the weights are judged by.
+    """
+
+    weights_file: Literal["model.safetensors", "model.pt"] = "model.pt"
+    adapter: type[Adapter] = TrainedAdapter
+
+    def __init__(self, job: TrainingJob, material: Material) -> None:
+        """Keep the arguments; subclasses refuse what they cannot do.
+
+        Raises:
+            ConfigError: The preset or the changes do not fit.
+        """
+        self.job = job
+        self.material = material
+
+    @property
+    @abstractmethod
+    def steps(self) -> int:
+        """Optimiser steps of a training, which may differ from the recipe's where the package counts epochs."""
+
+    @abstractmethod
+    def train(self, folder: Path, learning_rate: float, report: Report) -> Made:
+        """Train at one learning rate; a training that was killed goes on where the package can.
+
+        Args:
+            folder: The folder to work in; what an earlier process left is there.
+            learning_rate: The learning rate.
+            report: Told of every step and every validation.
+
+        Raises:
+            DivergedError: The loss is no longer a finite number.
+            WorkerError: The trainer died.
+        """
+
+
+def bridge_class(trainer: Trainer) -> type[Bridge]:
+    """Return the bridge to a package's trainer.
+
+    Raises:
+        PrerequisiteError: The package is not installed.
+    """
+    module, _, name = BRIDGES[trainer].partition(":")
+    try:
+        found: type[Bridge] = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise PrerequisiteError(
+            f"training by {trainer} needs the module {error.name}", remedy=f"install the environment of {trainer}"
+        ) from None
+    return found
