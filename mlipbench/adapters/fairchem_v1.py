@@ -20,7 +20,7 @@ import numpy as np
 from mlipbench.adapters.coverage import Coverage
 from mlipbench.adapters.fairchem_v1_graph import Limits, find_edges, graph_data, one_structure_at_a_time
 from mlipbench.adapters.fairchem_v1_names import find_file
-from mlipbench.adapters.patching import replaced
+from mlipbench.adapters.patching import replaced, seeded
 from mlipbench.adapters.weights import UNREADABLE, load_pickle, unreadable
 from mlipbench.adapters.wrapping import wrapped
 from mlipbench.errors import ConfigError, PrerequisiteError
@@ -130,7 +130,6 @@ class FairchemV1Adapter(Adapter):
         Raises:
             ConfigError: The stress is asked for.
         """
-        import torch
         from torch_geometric.data import Batch
 
         if Property.STRESS in properties:
@@ -141,8 +140,7 @@ class FairchemV1Adapter(Adapter):
         arrays = {**prepared.arrays, "pos": prepared.arrays["pos"].detach()}  # the network marks the positions
         self.current = prepared
         try:
-            with torch.random.fork_rng(devices=[self.device] if self.device.startswith("cuda") else []):
-                torch.manual_seed(self.seed)
+            with seeded(self.seed, self.device):
                 output = self.trainer.predict(Batch(**arrays), per_image=False, disable_tqdm=True)
         finally:
             self.current = None

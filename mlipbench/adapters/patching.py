@@ -1,4 +1,4 @@
-"""Replacing a name of a foreign module for a moment."""
+"""States of a process and of foreign modules that hold for a moment only."""
 
 from __future__ import annotations
 
@@ -18,3 +18,18 @@ def replaced(module: Any, name: str, value: Any) -> Iterator[None]:
         yield
     finally:
         setattr(module, name, before)
+
+
+@contextlib.contextmanager
+def seeded(seed: int, device: object) -> Iterator[None]:
+    """Let torch draw the same random numbers each time, and leave its generators as they were.
+
+    Args:
+        seed: The seed.
+        device: The device whose generator is seeded beside that of the CPU.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[device] if str(device).startswith("cuda") else []):
+        torch.manual_seed(seed)
+        yield
