@@ -136,9 +136,9 @@ def test_a_recipe_that_the_trainer_cannot_honour_is_refused_before_anything_star
 def test_a_training_by_a_package_runs_in_its_environment(world: World) -> None:
     changes = {"loss": {"kind": "mse", "energy": 1.0, "forces": 1.0}, "schedule": {"kind": "exponential"}}
     training = planned(world, "mace", **changes)
-    assert (training.environment, training.job.trainer) == ("mace", Trainer.MACE)
+    assert (training.environment.name, training.job.trainer) == ("mace", Trainer.MACE)
     ours = planned(world, "painn", **changes)
-    assert (ours.environment, ours.job.trainer) == ("torch", Trainer.NETS)
+    assert (ours.environment.name, ours.job.trainer) == ("torch", Trainer.NETS)
     assert world.plan().runs[0].card.declared().energy_reference is EnergyReference.FITTED
 
 
