@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -19,6 +18,7 @@ import numpy as np
 
 from mlipbench.adapters.coverage import Coverage
 from mlipbench.adapters.mace_names import find_file
+from mlipbench.adapters.weights import load_pickle
 from mlipbench.elements import SYMBOLS
 from mlipbench.errors import ConfigError, PrerequisiteError
 from mlipbench.models.interface import Adapter, Predictions, Property
@@ -38,11 +38,6 @@ if TYPE_CHECKING:
 _UNSAFE_LOADING: Final = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 _ARGUMENTS: Final = frozenset({"family", "head"})
 _FEATURES: Final = ("total_charge", "total_spin")
-# what unpickling a damaged or foreign file was seen to raise
-_UNREADABLE: Final = (
-    AttributeError, EOFError, ImportError, IndexError, KeyError, OSError, RuntimeError, TypeError, ValueError,
-    pickle.UnpicklingError,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,7 +96,7 @@ class MaceAdapter(Adapter):
                     f"MACE cannot be imported: {error}", remedy="install the environment 'mace'"
                 ) from error
             path = find_file(request.checkpoint, str(request.kwargs.get("family", "mp")))
-            model = _read(path, request.device)
+            model = load_pickle(path, "a MACE model", request.device)
         if type(model) not in {MACE, ScaleShiftMACE}:
             raise ConfigError(
                 f"holds {type(model).__module__}.{type(model).__name__}, no MACE model of energies and forces",
@@ -207,17 +202,6 @@ def _loading() -> Iterator[None]:
             os.environ.pop(_UNSAFE_LOADING, None)
         else:
             os.environ[_UNSAFE_LOADING] = before
-
-
-def _read(path: Path, device: str) -> Any:
-    """Unpickle a model: MACE's checkpoints are pickled modules, so that the file can run any code."""
-    import torch
-
-    try:
-        return torch.load(path, map_location=device, weights_only=False)
-    except _UNREADABLE as error:
-        said = (str(error).splitlines() or [""])[0]
-        raise ConfigError(f"cannot be read as a MACE model ({type(error).__name__}: {said})", file=path) from error
 
 
 def _check_features(model: Any, path: Path) -> None:

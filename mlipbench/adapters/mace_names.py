@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from mlipbench.adapters.patching import replaced
+from mlipbench.adapters.weights import demand, missing, the_file
 from mlipbench.errors import ConfigError, PrerequisiteError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 _FAMILIES: Final = ("mp", "off", "omol")
-_PATIENCE: Final = 5.0  # s, to find out whether a server answers at all; the package's own limit is two minutes
 
 
 def find_file(checkpoint: str, family: str) -> Path:
@@ -29,9 +28,7 @@ def find_file(checkpoint: str, family: str) -> Path:
         PrerequisiteError: The file is neither there nor can be downloaded.
     """
     if os.sep in checkpoint:
-        if not Path(checkpoint).is_file():
-            raise PrerequisiteError("there is no such checkpoint", file=checkpoint)
-        return Path(checkpoint)
+        return the_file(checkpoint)
     if family not in _FAMILIES:
         raise ConfigError(f"unknown family {family!r}", where="kwargs.family", remedy=f"known: {', '.join(_FAMILIES)}")
     return _by_name(checkpoint, family)
@@ -44,8 +41,8 @@ def _by_name(name: str, family: str) -> Path:
     found: list[Path] = []
     retrieve = package._urlretrieve_with_timeout  # noqa: SLF001  # the only place where url and file are both known
     with (
-        _replaced(package, "_urlretrieve_with_timeout", _guarded(retrieve, name)),
-        _replaced(package.torch, "load", lambda path, **_: found.append(Path(path))),
+        replaced(package, "_urlretrieve_with_timeout", _guarded(retrieve, name)),
+        replaced(package.torch, "load", lambda path, **_: found.append(Path(path))),
     ):
         try:
             getattr(package, f"mace_{family}")(model=name, device="cpu", return_raw_model=True)
@@ -60,35 +57,19 @@ def _by_name(name: str, family: str) -> Path:
     return found[0]
 
 
-@contextlib.contextmanager
-def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
-    before = getattr(module, name)
-    setattr(module, name, value)
-    try:
-        yield
-    finally:
-        setattr(module, name, before)
-
-
 def _known(package: Any, family: str) -> str | None:
     names = getattr(package, f"mace_{family}_urls", None)  # `mace_omol` keeps its names to itself, and says them
     return f"known: {', '.join(names)}" if names else None
 
 
 def _guarded(retrieve: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """Return the package's download, preceded by a question that a server which cannot be reached fails in seconds."""
+    """Return the package's download, preceded by a question to the server."""
 
     def download(url: str, filename: str, **options: Any) -> Any:
+        demand(name, url, filename)
         try:
-            with contextlib.closing(
-                urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_PATIENCE)  # noqa: S310
-            ):
-                pass
             return retrieve(url, filename, **options)
         except OSError as error:
-            raise PrerequisiteError(
-                f"the weights of {name!r} are not on this machine and cannot be downloaded ({error})",
-                remedy=f"download {url} and store it as {filename}",
-            ) from error
+            raise missing(name, error, f"download {url} and store it as {filename}") from error
 
     return download

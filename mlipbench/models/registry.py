@@ -30,6 +30,8 @@ BUILT_IN_ADAPTERS: Final = MappingProxyType(
         "ase": "mlipbench.adapters.ase:AseAdapter",
         "chgnet": "mlipbench.adapters.chgnet:ChgnetAdapter",
         "composition": "mlipbench.adapters.composition:CompositionAdapter",
+        "fairchem": "mlipbench.adapters.fairchem:FairchemAdapter",
+        "fairchem_v1": "mlipbench.adapters.fairchem_v1:FairchemV1Adapter",
         "lj": "mlipbench.adapters.lj:LennardJonesAdapter",
         "mace": "mlipbench.adapters.mace:MaceAdapter",
         "nets": "mlipbench.adapters.nets:NetsAdapter",

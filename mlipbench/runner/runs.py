@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mlipbench.errors import ConfigError, DatasetError, ExitCode, WorkerError
+from mlipbench.errors import ConfigError, DatasetError, ExitCode, PrerequisiteError, StorageError, WorkerError
 from mlipbench.runner.session import RunSession
 from mlipbench.status import Status
 from mlipbench.store.rundir import RunDirectory, find_run
@@ -65,6 +65,12 @@ def run_plan(plan: Plan, settings: RunSettings, display: Display) -> RunOutcome:
         except (ConfigError, DatasetError, WorkerError) as error:  # no weights or no numbers; the predictions are kept
             outcome.problems.append(f"{run.model}: {error}")
             failed = True
+            continue
+        except StorageError:  # no model's fault, and nothing can be written for the others either
+            raise
+        except PrerequisiteError as error:  # weights that are not on this machine; the run can be resumed
+            outcome.problems.append(f"{run.model}: {error}")
+            missing = True
             continue
         outcome.runs.append(directory.path)
         outcome.problems += _problems(run, manifest)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from mlipbench.errors import ConfigError, DatasetError, PrerequisiteError, StorageError, WorkerError
+from mlipbench.errors import ConfigError, DatasetError, PrerequisiteError, WorkerError
 from mlipbench.execution.evaluate import Verdict
 from mlipbench.execution.failures import HandshakeRefused
 from mlipbench.execution.outcome import NOT_ATTEMPTED, TaskEnded, empty_outcome
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mlipbench.structures import StructureBatch
     from mlipbench.structures.columnar import Split
 
-MODEL_ERRORS: Final = (ConfigError, DatasetError, PrerequisiteError, WorkerError)
+MODEL_ERRORS: Final = (ConfigError, DatasetError, WorkerError)
 CHECKED_STRUCTURES: Final = 4
 _LOOK_THROUGH: Final = 2000
 
@@ -64,6 +64,7 @@ def predict_split(predictor: Predictor, job: SplitJob, display: Display) -> Spli
 
     Raises:
         MlipbenchError: Results cannot be written.
+        PrerequisiteError: What the model needs is not on this machine; the split can be predicted later.
     """
     planned = job.planned
     path = job.directory.predictions(planned.task, planned.dataset, planned.split)
@@ -90,7 +91,7 @@ def _fill(predictor: Predictor, job: SplitJob, store: SplitStore, display: Displ
     if open_batches:
         try:
             reason = _inconsistency(predictor, job) or _predict(predictor, job, store, open_batches, display)
-        except (StorageError, HandshakeRefused):  # the disk is full, or the package changed underneath
+        except (PrerequisiteError, HandshakeRefused):  # the disk is full, weights are missing, or the package changed
             raise
         except MODEL_ERRORS as error:  # the model cannot be had
             reason = str(error)

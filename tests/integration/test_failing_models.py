@@ -40,7 +40,6 @@ WHOLLY = {
     "order": ("WrongOrderAdapter", {}, "not attempted: structure 0 alone and in a batch of 4 differ"),
     "mates": ("BatchMatesAdapter", {}, "not attempted: structure 0 alone and in a batch of 4 differ"),
     "never": ("RaiseAdapter", {"error": "exit"}, "20 structures failed in a row"),
-    "absent": ("no_such_package.models:Model", {}, "needs the package no_such_package"),
 }
 
 
@@ -129,6 +128,22 @@ def test_a_hanging_model_is_ended_and_the_next_one_runs(workspace):
         arms = frames[i].positions - frames[i].positions.mean(axis=0)
         assert rows["energy"][i] == pytest.approx(0.5 * (arms**2).sum(), rel=1e-12)
         np.testing.assert_allclose(rows["forces"][i], -arms.ravel(), rtol=1e-6, atol=1e-6)
+
+
+def test_a_model_whose_weights_are_missing_is_left_for_later(workspace):
+    """One line and exit code 4, while the rest of the suite runs; nothing counts as failed or is in the table."""
+    absent = workspace.card("absent", "no_such_package.models:Model")
+    suite = workspace.suite([absent, "composition"])
+    done = workspace.cli("run", suite, "--trust", "--display", "none")
+    assert done.returncode == 4
+    line = "mlipbench: absent: adapter no_such_package.models:Model needs the package no_such_package, "
+    assert done.stderr.startswith(line)
+    assert len(done.stderr.splitlines()) == 1
+    runs = workspace.runs()
+    assert metrics(runs["composition"])
+    assert manifest(runs["absent"])["status"] == "running"
+    assert "| absent" not in (workspace.results / "runs/toys/leaderboard.md").read_text()
+    assert workspace.cli("run", suite, "--trust", "--display", "none").returncode == 4  # tried again, not reported
 
 
 def test_a_failed_run_is_reported_again_with_its_problems_and_its_exit_code(workspace):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import zipfile
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -28,8 +28,6 @@ from fairchem.core.trainers import OCPTrainer  # noqa: E402
 from torch_geometric.data import Data  # noqa: E402
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mlipbench.recipe import TrainingJob
     from mlipbench.structures import StructureBatch
     from mlipbench.training.bridges.bridge import Material
@@ -66,6 +64,7 @@ _FIXED: Final = {
     "scale_file": None,
 }
 _RUN: Final = "run"
+_CHECKPOINT: Final = "checkpoint.pt"
 _MARGIN: Final = 1.0  # Å, by which images of molecules are farther apart than the cutoff
 _LOSSES: Final = {"l1": "mae", "mse": "mse"}
 _CONVERSIONS: Final = (
@@ -125,9 +124,7 @@ class FairchemV1Bridge(Bridge):
             setup_imports()
             trainer = _FollowedTrainer(parts, report, run_dir=str(folder), **arguments)
             checkpoints = folder / "checkpoints" / _RUN
-            kept = checkpoints / "checkpoint.pt"
-            if zipfile.is_zipfile(kept):  # the directory of a zip file comes last
-                trainer.load_checkpoint(str(kept))
+            trainer.resume(checkpoints / _CHECKPOINT)
             report.begin(trainer.step)
             trainer.train(disable_eval_tqdm=True)
         settings = {
@@ -162,6 +159,7 @@ class FairchemV1Bridge(Bridge):
                 "eval_batch_size": self._batch,
                 "max_epochs": self._epochs,
                 "eval_every": recipe.evaluate_every,
+                "checkpoint_every": self.steps + 1,  # kept after validations in place of before them
                 "num_workers": 0,
                 "clip_grad_norm": recipe.clip,
                 "ema_decay": recipe.ema_decay,
@@ -291,6 +289,27 @@ class _FollowedTrainer(OCPTrainer):
         self.val_sampler = self.get_sampler(self.val_dataset, sizes[1], shuffle=False)
         self.train_loader = self.get_dataloader(self.train_dataset, self.train_sampler)
         self.val_loader = self.get_dataloader(self.val_dataset, self.val_sampler)
+
+    def update_best(self, primary_metric: str, val_metrics: dict[str, Any], disable_eval_tqdm: bool = True) -> None:  # noqa: FBT001, FBT002 - the package's
+        """Keep the best weights as the package does, and all that a later process needs to go on."""
+        super().update_best(primary_metric, val_metrics, disable_eval_tqdm)
+        fresh = self.save(checkpoint_file=f"{_CHECKPOINT}.new")
+        Path(fresh).replace(Path(fresh).with_name(_CHECKPOINT))
+
+    def resume(self, path: Path) -> None:
+        """Go on where an earlier process kept a checkpoint, if it did.
+
+        Args:
+            path: The checkpoint; it was written before the schedule was moved on, which is made up for.
+        """
+        if not path.is_file():
+            return
+        self.load_checkpoint(str(path))
+        curve = self._report.progress.curve
+        if self.scheduler.scheduler_type != "ReduceLROnPlateau":
+            self.scheduler.step()
+        elif curve:
+            self.scheduler.step(metrics=curve[-1].forces_mae)
 
 
 class _Told:
