@@ -20,6 +20,7 @@ class Trainer(StrEnum):
     NETS = "nets"  # mlipbench itself: the networks of `mlipbench.nets`
     CHGNET = "chgnet"  # ``chgnet.trainer.Trainer``
     MACE = "mace"  # ``mace.cli.run_train``
+    FAIRCHEM_V1 = "fairchem_v1"  # ``fairchem.core.trainers`` of fairchem-core 1.10
 
 
 class _Closed(BaseModel):

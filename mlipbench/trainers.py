@@ -58,6 +58,9 @@ OFFERS: Final[Mapping[Trainer, Offer]] = MappingProxyType(
             clip=True,
             precisions=("float32", "float64"),
         ),
+        Trainer.FAIRCHEM_V1: Offer(
+            "fairchem-core 1", losses=("l1", "mse"), schedules=("cosine", "exponential", "plateau"), ema=True, clip=True
+        ),
     }
 )
 

@@ -54,6 +54,24 @@ class LabelledStructures:
         free = np.bincount(self.structures.structure_index[self.counted], minlength=self.n_structures)
         return 3 * free
 
+    def select(self, places: IntArray) -> LabelledStructures:
+        """Return some of the structures.
+
+        Args:
+            places: Shape (n_selected,), in rising order.
+        """
+        taken = np.zeros(self.n_structures, dtype=np.bool_)
+        taken[places] = True
+        atoms = np.repeat(taken, self.structures.counts)
+        return LabelledStructures(
+            split=self.split,
+            indices=self.indices[taken],
+            structures=self.structures.select(np.flatnonzero(taken)),
+            energy=self.energy[taken],
+            forces=None if self.forces is None else self.forces[atoms],
+            counted=self.counted[atoms],
+        )
+
 
 def load_data(job: TrainingJob) -> tuple[LabelledStructures, LabelledStructures]:
     """Return the training and the validation structures of a job.

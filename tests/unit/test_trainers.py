@@ -41,6 +41,12 @@ REFUSED: dict[tuple[Trainer, str], dict[str, Any]] = {
     (Trainer.MACE, "schedule.kind"): {"schedule": {"kind": "cosine"}},
     (Trainer.MACE, "early_stopping"): {"early_stopping": 3},
 }
+REFUSED |= {
+    (Trainer.FAIRCHEM_V1, "seconds"): {"steps": None, "seconds": 5.0},
+    (Trainer.FAIRCHEM_V1, "schedule.warmup"): {"schedule": {"kind": "cosine", "warmup": 0.1}},
+    (Trainer.FAIRCHEM_V1, "early_stopping"): {"early_stopping": 3},
+    (Trainer.FAIRCHEM_V1, "precision"): {"precision": "float64"},
+}
 HONOURED: dict[str, tuple[Trainer, dict[str, Any]]] = {
     "l1 and a cosine by CHGNet": (Trainer.CHGNET, {"loss": L1, "schedule": {"kind": "cosine", "final": 0.1}}),
     "all that MACE has": (
@@ -53,6 +59,10 @@ HONOURED: dict[str, tuple[Trainer, dict[str, Any]]] = {
             "precision": "float64",
             "weight_decay": 1e-6,
         },
+    ),
+    "all that fairchem-core 1 has": (
+        Trainer.FAIRCHEM_V1,
+        {"loss": L1, "schedule": {"kind": "plateau"}, "ema_decay": 0.9, "clip": 1.0, "changes": {"num_blocks": 1}},
     ),
     "everything by our own loop": (
         Trainer.NETS,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 BRIDGES: Final[Mapping[Trainer, str]] = MappingProxyType(
     {
         Trainer.CHGNET: "mlipbench.training.bridges.chgnet:ChgnetBridge",
+        Trainer.FAIRCHEM_V1: "mlipbench.training.bridges.fairchem_v1:FairchemV1Bridge",
         Trainer.MACE: "mlipbench.training.bridges.mace:MaceBridge",
     }
 )

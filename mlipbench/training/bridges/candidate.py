@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import shutil
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -111,6 +112,9 @@ def write_untested(bridge: Bridge, made: Made, progress: Progress, folder: Path,
 def judged(bridge: Bridge, folder: Path, report: Report) -> CheckpointRecord:
     """Predict the validation structures with the checkpoint in a folder, and complete its record.
 
+    Structures that the package refuses, and which would be rows without values in a table, are left out; the settings
+    of the record tell how many, and why.
+
     Args:
         bridge: Names the adapter and the structures.
         folder: The folder.
@@ -118,13 +122,12 @@ def judged(bridge: Bridge, folder: Path, report: Report) -> CheckpointRecord:
 
     Raises:
         DivergedError: A prediction is not finite.
-        WorkerError: The adapter refuses a structure.
+        WorkerError: The package refuses all structures.
     """
     recipe = bridge.job.recipe
     request = LoadRequest(bridge.job.device, recipe.precision, str(folder), seed=recipe.seed)
     adapter = bridge.adapter.load(request)
-    data = bridge.material.validation
-    errors = errors_of(adapter, data, recipe.batch)
+    data, errors, refused = errors_of(adapter, bridge.material.validation, recipe.batch)
     if not math.isfinite(errors.energy_mae) or not math.isfinite(errors.forces_mae or 0.0):
         raise report.diverged("predictions of the validation structures are NaN or infinite")
     record = read_checkpoint(folder)
@@ -134,39 +137,49 @@ def judged(bridge: Bridge, folder: Path, report: Report) -> CheckpointRecord:
         "verdict": judge(data, errors),
         "parameters": count_parameters(adapter.module()) or 0,
         "hardware": {**host_facts(), **torch_facts()},
+        "settings": record.settings | ({"not_judged": refused} if refused else {}),
     }
     record = record.model_copy(update=update)
     _write_record(folder, record)
     return record
 
 
-def errors_of(adapter: Adapter, data: LabelledStructures, size: int) -> Errors:
-    """Return the errors of a model on labelled structures.
+def errors_of(
+    adapter: Adapter, data: LabelledStructures, size: int
+) -> tuple[LabelledStructures, Errors, dict[str, int]]:
+    """Return the errors of a model on the labelled structures that it does not refuse.
 
     Args:
         adapter: The model.
         data: The structures.
         size: Structures at a time.
 
+    Returns:
+        These structures, the errors on them, and the number of the others by reason.
+
     Raises:
-        WorkerError: The adapter refuses a structure.
+        WorkerError: It refuses all.
     """
     n, offsets = data.n_structures, data.structures.offsets
     wanted = {Property.ENERGY} | ({Property.FORCES} if data.forces is not None else set())
-    energy, forces = np.zeros(n), np.zeros(n)
+    energy, forces, reasons = np.zeros(n), np.zeros(n), dict[int, str]()
     for start in range(0, n, size):
         stop = min(start + size, n)
         batch = data.structures.slice(start, stop)
         found = adapter.predict(batch, frozenset(wanted))
-        for reason in found.not_applicable.values():
-            raise WorkerError(f"the adapter refuses a validation structure: {reason}")
+        reasons |= {start + s: reason for s, reason in found.not_applicable.items()}
         energy[start:stop] = np.abs(found.energy - data.energy[start:stop])
         if data.forces is not None and found.forces is not None:
             atoms = slice(offsets[start], offsets[stop])
             error = np.abs(found.forces - data.forces[atoms]).sum(axis=1) * data.counted[atoms]
             forces[start:stop] = np.bincount(batch.structure_index, error, minlength=stop - start)
-    components = int(data.counted_components.sum())
-    return Errors(energy, forces if data.forces is not None else None, components)
+    kept = np.setdiff1d(np.arange(n), list(reasons))
+    if not len(kept):
+        raise WorkerError(f"the package refuses all validation structures: {next(iter(reasons.values()))}")
+    judged_on = data.select(kept)
+    components = int(judged_on.counted_components.sum())
+    errors = Errors(energy[kept], forces[kept] if data.forces is not None else None, components)
+    return judged_on, errors, dict(Counter(reasons.values()))
 
 
 def _criterion(candidate: Candidate) -> float:

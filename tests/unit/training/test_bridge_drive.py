@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from bridge_toys import SHIFTS, STIFFNESS, job_for, molecules, save, springs, write_job
+from bridge_toys import SHIFTS, STIFFNESS, LearnedSpringAdapter, job_for, molecules, save, springs, write_job
 
 from mlipbench.checkpoint import LOG_FILE, RECORD_FILE, read_checkpoint
 from mlipbench.errors import ConfigError, PrerequisiteError, WorkerError
@@ -23,6 +24,7 @@ from mlipbench.trusted import admit
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mlipbench.models.interface import Predictions
     from mlipbench.structures.columnar import Split
 
 
@@ -70,6 +72,28 @@ def test_a_training_leaves_a_checkpoint_judged_by_the_adapter(split: Split, fold
     assert record.verdict.zero_forces_mae == pytest.approx(np.abs(labels.forces[held_out][free]).mean())
     assert record.verdict.trained
     assert record.verdict.ratio == pytest.approx(1.0 - learned / STIFFNESS, rel=1e-9)
+
+
+def test_structures_that_the_package_refuses_are_left_out_of_the_verdict(
+    split: Split, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = LearnedSpringAdapter.forward
+
+    def forward(self: LearnedSpringAdapter, prepared: Any, properties: Any) -> Predictions:
+        found = whole(self, prepared, properties)
+        small = np.flatnonzero(prepared.counts == 3)
+        found.energy[small] = np.nan
+        found.forces[np.repeat(prepared.counts == 3, prepared.counts)] = np.nan
+        return replace(found, not_applicable=dict.fromkeys(small.tolist(), "too small"))
+
+    monkeypatch.setattr(LearnedSpringAdapter, "forward", forward)
+    record = train_bridged(job_for(split), folder, springs())
+    assert record.settings["not_judged"] == {"too small": 15}  # of the structures 9 to 39, the even ones
+    assert record.verdict.n_structures == 16
+    structures, labels = molecules()
+    large = np.repeat(structures.counts == 4, structures.counts)
+    large[: structures.offsets[9]] = False
+    assert record.verdict.zero_forces_mae == pytest.approx(np.abs(labels.forces[large & ~structures.fixed]).mean())
 
 
 def test_labels_are_those_of_the_split_without_the_energy_reference(split: Split) -> None:

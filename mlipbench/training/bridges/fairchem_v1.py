@@ -1,0 +1,335 @@
+"""Training of GemNet-dT by ``fairchem.core.trainers.OCPTrainer`` of fairchem-core 1.10.
+
+Its loss, its schedules, its averages and its clipping are the recipe's, and so are its steps, but that it ends with an
+epoch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+
+from mlipbench.adapters.stand_ins import provide
+from mlipbench.errors import ConfigError
+from mlipbench.recipe import Cosine, Exponential, Plateau
+from mlipbench.structures.neighbors import completed_cell
+from mlipbench.training.bridges.bridge import Bridge, Made
+
+provide()
+
+from fairchem.core.common.utils import setup_imports  # noqa: E402 - needs the stand-ins
+from fairchem.core.trainers import OCPTrainer  # noqa: E402
+from torch_geometric.data import Data  # noqa: E402
+
+if TYPE_CHECKING:
+    from mlipbench.recipe import TrainingJob
+    from mlipbench.structures import StructureBatch
+    from mlipbench.training.bridges.bridge import Material
+    from mlipbench.training.bridges.report import Report
+    from mlipbench.training.data import LabelledStructures
+    from mlipbench.typing import FloatArray
+
+_PRESETS: Final[dict[str, dict[str, Any]]] = {
+    "small": {
+        "num_spherical": 7,
+        "num_radial": 32,
+        "num_blocks": 3,
+        "emb_size_atom": 64,
+        "emb_size_edge": 64,
+        "emb_size_trip": 32,
+        "emb_size_rbf": 16,
+        "emb_size_cbf": 16,
+        "emb_size_bil_trip": 32,
+        "num_before_skip": 1,
+        "num_after_skip": 2,
+        "num_concat": 1,
+        "num_atom": 3,
+        "cutoff": 6.0,
+        "max_neighbors": 50,
+    }
+}
+_FIXED: Final = {
+    "name": "gemnet_t",
+    "regress_forces": True,
+    "direct_forces": True,
+    "otf_graph": True,
+    "use_pbc": True,
+    "extensive": True,
+    "scale_file": None,
+}
+_RUN: Final = "run"
+_CHECKPOINT: Final = "checkpoint.pt"
+_MARGIN: Final = 1.0  # Å, by which images of molecules are farther apart than the cutoff
+_LOSSES: Final = {"l1": "mae", "mse": "mse"}
+_CONVERSIONS: Final = (
+    "the loss is that of the recipe: coefficients are its weights, and nothing is normalised",
+    "there are no element references; the energy reference of the recipe stands in for them",
+    "a training ends with an epoch: steps are rounded up to whole ones",
+    "scale factors are not fitted",
+)
+
+
+class FairchemV1Bridge(Bridge):
+    """Trains a GemNet-dT from its first weights."""
+
+    def __init__(self, job: TrainingJob, material: Material) -> None:
+        """Refuse presets and changes that GemNet does not know.
+
+        Raises:
+            ConfigError: There is one.
+        """
+        super().__init__(job, material)
+        recipe = job.recipe
+        where = f"recipe {recipe.recipe}"
+        if recipe.preset not in _PRESETS:
+            raise ConfigError(
+                f"unknown preset {recipe.preset!r}", where=f"{where}: preset", remedy=f"known: {', '.join(_PRESETS)}"
+            )
+        preset = _PRESETS[recipe.preset]
+        unknown = sorted(set(recipe.changes) - set(preset))
+        if unknown:
+            raise ConfigError(
+                f"unknown field {unknown[0]!r}", where=f"{where}: changes", remedy=f"known: {', '.join(preset)}"
+            )
+        self._config = {**_FIXED, **preset, **recipe.changes}
+        n = material.train.n_structures
+        self._batch = min(recipe.batch, n)
+        self._per_epoch = -(-n // self._batch)
+        self._epochs = -(-(recipe.steps or 0) // self._per_epoch)
+
+    @property
+    def steps(self) -> int:
+        """Those of whole epochs."""
+        return self._epochs * self._per_epoch
+
+    def train(self, folder: Path, learning_rate: float, report: Report) -> Made:
+        """Train at one learning rate; a training that was killed goes on at its last validation."""
+        folder.mkdir(parents=True, exist_ok=True)
+        material, arguments = self.material, self.arguments(learning_rate)
+        cutoff = float(self._config["cutoff"])
+        parts = [
+            _Examples(examples(data, targets, cutoff))
+            for data, targets in (
+                (material.train, material.train_targets),
+                (material.validation, material.validation_targets),
+            )
+        ]
+        with contextlib.redirect_stdout(sys.stderr):
+            setup_imports()
+            trainer = _FollowedTrainer(parts, report, run_dir=str(folder), **arguments)
+            checkpoints = folder / "checkpoints" / _RUN
+            trainer.resume(checkpoints / _CHECKPOINT)
+            report.begin(trainer.step)
+            trainer.train(disable_eval_tqdm=True)
+        settings = {
+            "trainer": "fairchem.core.trainers.OCPTrainer",
+            "arguments": arguments,
+            "conversions": list(_CONVERSIONS),
+            "epochs": self._epochs,
+            "steps_per_epoch": self._per_epoch,
+        }
+        curve = report.progress.curve
+        best = min(curve, key=lambda point: point.energy_mae if point.forces_mae is None else point.forces_mae)
+        return Made(checkpoints / "best_checkpoint.pt", self._config, settings, best.step)
+
+    def arguments(self, learning_rate: float) -> dict[str, Any]:
+        """Return what the trainer is told."""
+        recipe, free_only = self.job.recipe, self.job.data.free_atoms_only
+        loss = _LOSSES[recipe.loss.kind]
+        return {
+            "name": "ocp",
+            "task": {},
+            "model": self._config,
+            "outputs": {
+                "energy": {"level": "system", "shape": 1},
+                "forces": {"level": "atom", "train_on_free_atoms": free_only, "eval_on_free_atoms": free_only},
+            },
+            "dataset": {},
+            "optimizer": {
+                "optimizer": "AdamW",
+                "optimizer_params": {"amsgrad": True, "weight_decay": recipe.weight_decay},
+                "lr_initial": learning_rate,
+                "batch_size": self._batch,
+                "eval_batch_size": self._batch,
+                "max_epochs": self._epochs,
+                "eval_every": recipe.evaluate_every,
+                "checkpoint_every": self.steps + 1,  # kept after validations in place of before them
+                "num_workers": 0,
+                "clip_grad_norm": recipe.clip,
+                "ema_decay": recipe.ema_decay,
+                **self._schedule(learning_rate),
+            },
+            "loss_functions": [
+                {"energy": {"fn": loss, "coefficient": recipe.loss.energy}},
+                {"forces": {"fn": loss, "coefficient": recipe.loss.forces}},
+            ],
+            "evaluation_metrics": {
+                "metrics": {"energy": ["mae"], "forces": ["mae"]},
+                "primary_metric": "forces_mae",
+            },
+            "identifier": self.job.net,
+            "timestamp_id": _RUN,
+            "local_rank": 0,
+            "print_every": 1,  # its losses are means since the last line
+            "seed": recipe.seed,
+            "logger": "none",
+            "cpu": self.job.device == "cpu",
+        }
+
+    def _schedule(self, learning_rate: float) -> dict[str, Any]:
+        schedule = self.job.recipe.schedule
+        if isinstance(schedule, Plateau):
+            rule = {"factor": schedule.factor, "patience": schedule.patience, "min_lr": schedule.min_learning_rate}
+            return {"scheduler": "ReduceLROnPlateau", "mode": "min", **rule}
+        if isinstance(schedule, Cosine):
+            floor = schedule.final * learning_rate
+            return {"scheduler": "CosineAnnealingLR", "T_max": self.steps, "eta_min": floor}
+        final = schedule.final if isinstance(schedule, Exponential) else 1.0
+        return {"scheduler": "ExponentialLR", "gamma": final ** (1.0 / self.steps)}
+
+
+def boxed(batch: StructureBatch, cutoff: float) -> StructureBatch:
+    """Return structures for a package that takes all for periodic: images in other directions are out of reach.
+
+    Args:
+        batch: The structures.
+        cutoff: Å.
+    """
+    cells = np.array(batch.cell)
+    for s in np.flatnonzero(~batch.pbc.all(axis=1)):
+        periodic = batch.pbc[s].astype(bool)
+        cells[s] = completed_cell(batch.cell[s], periodic)
+        positions = batch.positions[batch.offsets[s] : batch.offsets[s + 1]]
+        for direction in np.flatnonzero(~periodic):  # a unit vector across the periodic ones
+            extent = np.ptp(positions @ cells[s, direction])
+            cells[s, direction] *= extent + cutoff + _MARGIN
+    return replace(batch, cell=cells, pbc=np.ones_like(batch.pbc))
+
+
+def examples(data: LabelledStructures, targets: FloatArray, cutoff: float) -> list[Data]:
+    """Return structures with their labels as the trainer takes them, in single precision.
+
+    Args:
+        data: The structures.
+        targets: Shape (n_structures,), eV, energies without reference.
+        cutoff: Å, of the model.
+    """
+    batch, found = boxed(data.structures, cutoff), []
+    for s in range(data.n_structures):
+        atoms = slice(batch.offsets[s], batch.offsets[s + 1])
+        tags = np.zeros(int(batch.counts[s])) if batch.tags is None else batch.tags[atoms]
+        forces = np.zeros((int(batch.counts[s]), 3)) if data.forces is None else data.forces[atoms]
+        found.append(
+            Data(
+                pos=_floats(batch.positions[atoms]),
+                cell=_floats(batch.cell[s])[None],
+                atomic_numbers=torch.from_numpy(batch.numbers[atoms].astype(np.int64)),
+                natoms=int(batch.counts[s]),
+                tags=torch.from_numpy(tags.astype(np.int64)),
+                fixed=torch.from_numpy((~data.counted[atoms]).astype(np.int64)),
+                energy=float(targets[s]),
+                forces=_floats(forces),
+            )
+        )
+    return found
+
+
+def _floats(values: FloatArray) -> torch.Tensor:
+    return torch.from_numpy(np.array(values, dtype=np.float32))
+
+
+class _Examples(torch.utils.data.Dataset[Data]):
+    """Structures in memory."""
+
+    def __init__(self, data: list[Data]) -> None:
+        self._data = data
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __getitem__(self, index: int) -> Data:
+        return self._data[index]
+
+    def metadata_hasattr(self, name: str) -> bool:
+        """Return that nothing is known beforehand, as the package's sampler asks."""
+        del name
+        return False
+
+
+class _FollowedTrainer(OCPTrainer):
+    """The trainer on structures in memory, which tells of its steps and validations.
+
+    Args:
+        parts: The training and the validation structures.
+        report: What is told.
+        **arguments: Of the trainer.
+    """
+
+    def __init__(self, parts: list[_Examples], report: Report, **arguments: Any) -> None:
+        self._parts = parts
+        self._report = report
+        super().__init__(**arguments)
+
+    def load_logger(self) -> None:
+        """Log to the report."""
+        self.logger = _Told(self._report)
+
+    def load_datasets(self) -> None:
+        """Take the structures in memory."""
+        super().load_datasets()
+        sizes = self.config["optim"]["batch_size"], self.config["optim"]["eval_batch_size"]
+        self.train_dataset, self.val_dataset = self._parts
+        self.train_sampler = self.get_sampler(self.train_dataset, sizes[0], shuffle=True)
+        self.val_sampler = self.get_sampler(self.val_dataset, sizes[1], shuffle=False)
+        self.train_loader = self.get_dataloader(self.train_dataset, self.train_sampler)
+        self.val_loader = self.get_dataloader(self.val_dataset, self.val_sampler)
+
+    def update_best(self, primary_metric: str, val_metrics: dict[str, Any], disable_eval_tqdm: bool = True) -> None:  # noqa: FBT001, FBT002 - the package's
+        """Keep the best weights as the package does, and all that a later process needs to go on."""
+        super().update_best(primary_metric, val_metrics, disable_eval_tqdm)
+        fresh = self.save(checkpoint_file=f"{_CHECKPOINT}.new")
+        Path(fresh).replace(Path(fresh).with_name(_CHECKPOINT))
+
+    def resume(self, path: Path) -> None:
+        """Go on where an earlier process kept a checkpoint, if it did.
+
+        Args:
+            path: The checkpoint; it was written before the schedule was moved on, which is made up for.
+        """
+        if not path.is_file():
+            return
+        self.load_checkpoint(str(path))
+        curve = self._report.progress.curve
+        if self.scheduler.scheduler_type != "ReduceLROnPlateau":
+            self.scheduler.step()
+        elif curve:
+            self.scheduler.step(metrics=curve[-1].forces_mae)
+
+
+class _Told:
+    """What the trainer takes for a logger."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._rate = 0.0
+
+    def log(self, values: dict[str, Any], step: int, split: str = "") -> None:
+        """Tell of a step or of a validation; norms of gradients are passed over."""
+        if "loss" not in values:
+            return
+        errors = float(values["energy_mae"]), float(values["forces_mae"])
+        if split == "train":
+            self._rate = float(values["lr"])
+            # the loss takes a prediction that is NaN for zero
+            self._report.step(step, float(values["loss"]) + 0.0 * sum(errors))
+        else:
+            self._report.evaluation(step, self._rate, errors)
+
+    def log_summary(self, values: dict[str, Any]) -> None:
+        """Pass over what is known otherwise."""

@@ -1,0 +1,210 @@
+# ruff: noqa: E402 - the package first
+"""What the trainer of fairchem-core 1.10 is given, and that it goes on where it was."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+try:
+    if not importlib.metadata.version("fairchem-core").startswith("1."):
+        pytest.skip("needs fairchem-core 1", allow_module_level=True)
+except importlib.metadata.PackageNotFoundError:
+    pytest.skip("needs fairchem-core 1", allow_module_level=True)
+pytestmark = [pytest.mark.fairchem_v1, pytest.mark.filterwarnings("ignore")]
+
+import torch
+from bridge_toys import job_for, save
+
+from mlipbench.adapters.trained import TrainedAdapter
+from mlipbench.errors import ConfigError, WorkerError
+from mlipbench.models.interface import LoadRequest, Property
+from mlipbench.recipe import Trainer
+from mlipbench.structures.neighbors import neighbor_list
+from mlipbench.training.bridges.bridge import Material
+from mlipbench.training.bridges.drive import train_bridged
+from mlipbench.training.bridges.report import Report
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlipbench.recipe import TrainingJob
+    from mlipbench.structures.columnar import Split
+
+BOTH = frozenset({Property.ENERGY, Property.FORCES})
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLIPBENCH_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def bridge() -> Any:
+    """The module, whose import is that of the package."""
+    from mlipbench.training.bridges import fairchem_v1
+
+    return fairchem_v1
+
+
+@pytest.fixture
+def split(tmp_path: Path) -> Split:
+    return save(tmp_path / "columns")
+
+
+def job(split: Split, **changes: Any) -> TrainingJob:
+    small = {
+        "changes": {"num_blocks": 1, "emb_size_atom": 8, "emb_size_edge": 8, "emb_size_trip": 4},
+        "loss": {"kind": "l1", "energy": 0.5, "forces": 20.0},
+        "validation": {"split": "train", "slice": [9, 15, None]},
+        "learning_rates": [1e-3],
+        "schedule": {"kind": "cosine", "final": 0.1},
+        "ema_decay": 0.9,
+        "clip": 10.0,
+        "batch": 4,
+        "steps": 9,
+        "evaluate_every": 3,
+    }
+    changed = job_for(split, **small | changes)
+    return changed.model_copy(update={"net": "gemnet-dt", "trainer": Trainer.FAIRCHEM_V1})
+
+
+def test_labels_and_masks_are_those_of_the_split(split: Split, bridge: Any) -> None:
+    material = Material.of(job(split))
+    data, targets = material.train, material.train_targets
+    made = bridge.examples(data, targets, 6.0)
+    assert [example.energy for example in made] == targets.tolist()
+    assert torch.cat([example.forces for example in made]).tolist() == data.forces.astype(np.float32).tolist()
+    assert torch.cat([example.fixed for example in made]).tolist() == (~data.counted).astype(int).tolist()
+    assert not data.counted.all()
+
+
+def test_images_of_molecules_are_out_of_reach(split: Split, bridge: Any) -> None:
+    structures = Material.of(job(split)).train.structures
+    boxes = bridge.boxed(structures, 6.0)
+    assert boxes.pbc.all()
+    assert neighbor_list(boxes, 6.0).n_edges == neighbor_list(structures, 6.0).n_edges
+    slab = replace(
+        structures,
+        cell=np.broadcast_to(np.diag([4.0, 5.0, 0.0]), structures.cell.shape),
+        pbc=np.broadcast_to([True, True, False], structures.pbc.shape),
+    )
+    boxes = bridge.boxed(slab, 6.0)
+    assert neighbor_list(boxes, 6.0).n_edges == neighbor_list(slab, 6.0).n_edges
+    assert boxes.cell[:, :2].tolist() == slab.cell[:, :2].tolist()
+
+
+@pytest.mark.parametrize("kind", ["l1", "mse"])
+def test_the_loss_of_the_package_is_that_of_the_recipe(split: Split, bridge: Any, kind: str, tmp_path: Path) -> None:
+    made = job(split, loss={"kind": kind, "energy": 0.5, "forces": 20.0})
+    driven = bridge.FairchemV1Bridge(made, Material.of(made))
+    bridge.setup_imports()
+    trainer = bridge.OCPTrainer(**driven.arguments(1e-3) | {"is_debug": True}, run_dir=str(tmp_path))
+    counts, rng = np.array([2, 5, 3]), np.random.default_rng(1)
+    error_e, error_f, fixed = rng.normal(size=3), rng.normal(size=(10, 3)), np.arange(10) % 4 == 0
+    batch = {
+        "natoms": torch.tensor(counts),
+        "fixed": torch.tensor(fixed.astype(int)),
+        "energy": torch.zeros(3, dtype=torch.float64),
+        "forces": torch.zeros((10, 3), dtype=torch.float64),
+    }
+    out = {
+        "energy": torch.tensor(error_e)[:, None].requires_grad_(),
+        "forces": torch.tensor(error_f).requires_grad_(),
+    }
+
+    class Batch(SimpleNamespace):
+        def __getitem__(self, name: str) -> Any:
+            return getattr(self, name)
+
+    found = float(trainer._compute_loss(out, Batch(**batch)))
+    power = 1 if kind == "l1" else 2
+    expected = 0.5 * np.mean(np.abs(error_e) ** power) + 20.0 * np.mean(np.abs(error_f[~fixed]) ** power)
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_schedules_end_at_the_share_of_the_recipe(split: Split, bridge: Any) -> None:
+    def optimiser(schedule: dict[str, Any]) -> dict[str, Any]:
+        made = job(split, schedule=schedule)
+        options: dict[str, Any] = bridge.FairchemV1Bridge(made, Material.of(made)).arguments(1e-3)["optimizer"]
+        return options
+
+    cosine = optimiser({"kind": "cosine", "final": 0.1})
+    assert (cosine["T_max"], cosine["eta_min"]) == (9, pytest.approx(1e-4))
+    assert optimiser({"kind": "exponential", "final": 0.1})["gamma"] ** 9 == pytest.approx(0.1)
+    plateau = optimiser({"kind": "plateau", "factor": 0.5, "patience": 2, "min_learning_rate": 1e-5})
+    assert (plateau["factor"], plateau["patience"], plateau["min_lr"]) == (0.5, 2, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"preset": "smal"}, "recipe tiny: preset: unknown preset 'smal'; known: small"),
+        ({"changes": {"blocks": 3}}, "recipe tiny: changes: unknown field 'blocks'; known: num_spherical, "),
+    ],
+)
+def test_what_the_package_does_not_know_is_refused(
+    split: Split, bridge: Any, changes: dict[str, Any], line: str
+) -> None:
+    made = job(split, **changes)
+    with pytest.raises(ConfigError, match=line):
+        bridge.FairchemV1Bridge(made, Material.of(made))
+
+
+def test_a_training_leaves_a_checkpoint_whose_adapter_adds_the_reference_back(
+    split: Split, bridge: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "made"
+    folder.mkdir()
+    record = train_bridged(job(split), folder, bridge.FairchemV1Bridge)
+    assert [point.step for point in record.curve] == [3, 6, 9]
+    assert record.settings["steps_per_epoch"] == 3
+    (candidate,) = record.candidates
+    best = next(point for point in record.curve if point.step == candidate.best_step)
+    # what the package itself reported of these weights, which knows nothing of the reference
+    assert best.energy_mae == pytest.approx(candidate.energy_mae, rel=1e-4)
+    assert best.forces_mae == pytest.approx(candidate.forces_mae, rel=1e-4)
+    material = Material.of(job(split))
+    adapter = TrainedAdapter.load(LoadRequest(dtype="float32", checkpoint=str(folder)))
+    found = adapter.predict(material.validation.structures, BOTH)
+    assert np.abs(found.energy - material.validation.energy).mean() == pytest.approx(candidate.energy_mae, rel=1e-5)
+
+
+class Killed(BaseException):
+    """Ends a training where no handler can see it."""
+
+
+def test_killed_and_started_again_it_ends_with_the_same_weights(
+    split: Split, bridge: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for folder in (whole, broken):
+        folder.mkdir()
+    record = train_bridged(job(split), whole, bridge.FairchemV1Bridge)
+    step = Report.step
+
+    def killing(self: Report, number: int, loss: float) -> None:
+        if number == 5:
+            raise Killed
+        step(self, number, loss)
+
+    monkeypatch.setattr(Report, "step", killing)
+    with pytest.raises(Killed):
+        train_bridged(job(split), broken, bridge.FairchemV1Bridge)
+    monkeypatch.setattr(Report, "step", step)
+    again = train_bridged(job(split), broken, bridge.FairchemV1Bridge)
+    errors = [[(point.step, point.energy_mae, point.forces_mae) for point in made.curve] for made in (record, again)]
+    assert errors[0] == errors[1]
+    assert again.verdict == record.verdict
+
+
+def test_a_loss_that_is_no_number_is_told(split: Split, bridge: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    folder.mkdir()
+    with pytest.raises(WorkerError, match=r"learning rate 1e\+30, step \d+: the loss is NaN or infinite; lower"):
+        train_bridged(job(split, learning_rates=[1e30], clip=None), folder, bridge.FairchemV1Bridge)
