@@ -1,7 +1,15 @@
 from __future__ import annotations
 
+import signal
+
 import pytest
 from integration_helpers import Workspace, make_frames, plugin_python
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interruptible():
+    """Let the commands that tests start be interrupted: jobs in the background of a shell inherit that they cannot."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

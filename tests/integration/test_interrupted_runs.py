@@ -160,7 +160,7 @@ def test_a_run_killed_at_random_moments_resumes_and_ends_in_the_same_bytes(refer
     attacked = assault(1)
     for how in ("parent", "group", "parent", "group"):
         attacked.attempt(how, 0.8 * reference.seconds)
-    assert attacked.kills >= 2
+    assert attacked.kills
     assert attacked.attempt(None, 0) == 0
     attacked.check(reference)
 

@@ -25,7 +25,7 @@ with open("progress.txt", "a") as file:
     file.write('{"torn":')
 """
 FAILS = """
-print("all is well")
+print("all is well", flush=True)
 raise SystemExit("something\\twent wrong")
 """
 DIES = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
