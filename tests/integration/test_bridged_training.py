@@ -35,7 +35,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {
             # CHGNet takes no structure with an atom that has no neighbour within 6 Å
             "train": {"split": "train", "slice": [8, 12, None]},
-            "validation": {"split": "train", "slice": [26, 31, None]},
+            "validation": {"split": "train", "slice": [26, 30, None]},
             "preset": "0.3.0",
             "loss": {"kind": "l1", "energy": 1.0, "forces": 20.0},
             "schedule": {"kind": "cosine"},
