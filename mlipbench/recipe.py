@@ -21,6 +21,7 @@ class Trainer(StrEnum):
     CHGNET = "chgnet"  # ``chgnet.trainer.Trainer``
     MACE = "mace"  # ``mace.cli.run_train``
     FAIRCHEM_V1 = "fairchem_v1"  # ``fairchem.core.trainers`` of fairchem-core 1.10
+    FAIRCHEM = "fairchem"  # ``fairchem.core.units.mlip_unit`` of fairchem-core 2
 
 
 class _Closed(BaseModel):

@@ -61,6 +61,8 @@ OFFERS: Final[Mapping[Trainer, Offer]] = MappingProxyType(
         Trainer.FAIRCHEM_V1: Offer(
             "fairchem-core 1", losses=("l1", "mse"), schedules=("cosine", "exponential", "plateau"), ema=True, clip=True
         ),
+        # its squared errors cannot leave out atoms
+        Trainer.FAIRCHEM: Offer("fairchem-core 2", losses=("l1",), schedules=("cosine",), ema=True, clip=True),
     }
 )
 

@@ -107,7 +107,7 @@ class FairchemAdapter(Adapter):
         del neighbors
         coverage = self._coverage(batch)
         taken = wrapped(coverage.select(batch))
-        data = self._data(taken) if taken.n_structures else None
+        data = atomic_data(taken, self.task, self.dtype) if taken.n_structures else None
         return _Prepared(coverage, data, np.abs(np.linalg.det(taken.cell)))
 
     def forward(self, prepared: _Prepared, properties: frozenset[Property]) -> Predictions:
@@ -166,35 +166,42 @@ class FairchemAdapter(Adapter):
             )
         return coverage
 
-    def _data(self, batch: StructureBatch) -> Any:
-        """Return what `AtomicData.from_ase` and the package's collater make of the structures."""
-        import torch
-        from fairchem.core.datasets.atomic_data import AtomicData
 
-        def integers(values: Any) -> torch.Tensor:
-            return torch.from_numpy(np.array(values, dtype=np.int64))
+def atomic_data(batch: StructureBatch, dataset: str, dtype: torch.dtype) -> Any:
+    """Return what `AtomicData.from_ase` and the package's collater make of structures.
 
-        def floats(values: Any) -> torch.Tensor:
-            return torch.from_numpy(np.array(values)).to(self.dtype)
+    Args:
+        batch: The structures.
+        dataset: The name of the dataset, which the package chooses the task by.
+        dtype: Precision of positions and cells.
+    """
+    import torch
+    from fairchem.core.datasets.atomic_data import AtomicData
 
-        n_structures, n_atoms = batch.n_structures, batch.n_atoms
-        return AtomicData(
-            pos=floats(batch.positions),
-            atomic_numbers=integers(batch.numbers),
-            cell=floats(batch.cell),
-            pbc=torch.from_numpy(batch.pbc.copy()),
-            natoms=integers(batch.counts),
-            edge_index=torch.empty((2, 0), dtype=torch.long),
-            cell_offsets=torch.empty((0, 3), dtype=self.dtype),
-            nedges=torch.zeros(n_structures, dtype=torch.long),
-            charge=integers(np.zeros(n_structures) if batch.charge is None else batch.charge),
-            spin=integers(np.zeros(n_structures) if batch.spin is None else batch.spin),
-            fixed=integers(np.zeros(n_atoms) if batch.fixed is None else batch.fixed),
-            tags=integers(np.zeros(n_atoms) if batch.tags is None else batch.tags),
-            batch=integers(batch.structure_index),
-            sid=[""] * n_structures,
-            dataset=[self.task] * n_structures,
-        )
+    def integers(values: Any) -> torch.Tensor:
+        return torch.from_numpy(np.array(values, dtype=np.int64))
+
+    def floats(values: Any) -> torch.Tensor:
+        return torch.from_numpy(np.array(values)).to(dtype)
+
+    n_structures, n_atoms = batch.n_structures, batch.n_atoms
+    return AtomicData(
+        pos=floats(batch.positions),
+        atomic_numbers=integers(batch.numbers),
+        cell=floats(batch.cell),
+        pbc=torch.from_numpy(batch.pbc.copy()),
+        natoms=integers(batch.counts),
+        edge_index=torch.empty((2, 0), dtype=torch.long),
+        cell_offsets=torch.empty((0, 3), dtype=dtype),
+        nedges=torch.zeros(n_structures, dtype=torch.long),
+        charge=integers(np.zeros(n_structures) if batch.charge is None else batch.charge),
+        spin=integers(np.zeros(n_structures) if batch.spin is None else batch.spin),
+        fixed=integers(np.zeros(n_atoms) if batch.fixed is None else batch.fixed),
+        tags=integers(np.zeros(n_atoms) if batch.tags is None else batch.tags),
+        batch=integers(batch.structure_index),
+        sid=[""] * n_structures,
+        dataset=[dataset] * n_structures,
+    )
 
 
 def _unit(path: Path, request: LoadRequest) -> Any:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _ADAPTERS: Final[Mapping[Trainer, str]] = MappingProxyType(
     {
         Trainer.CHGNET: "mlipbench.adapters.chgnet:ChgnetAdapter",
+        Trainer.FAIRCHEM: "mlipbench.adapters.fairchem:FairchemAdapter",
         Trainer.FAIRCHEM_V1: "mlipbench.adapters.fairchem_v1:FairchemV1Adapter",
         Trainer.MACE: "mlipbench.adapters.mace:MaceAdapter",
     }

@@ -64,12 +64,31 @@ TrustOption = Annotated[
     bool, typer.Option("--trust", help="Consent to run cards given by path, which can execute any code; recorded.")
 ]
 
+
+def memory_size(text: str) -> int:
+    """Return a size with its unit in bytes.
+
+    Raises:
+        typer.BadParameter: It is none, or less than any worker needs.
+    """
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
+    try:
+        size = int(TypeAdapter(ByteSize).validate_python(text))
+    except ValidationError:
+        raise typer.BadParameter(f"{text!r} is no size; write it as 8GiB or 500MB") from None
+    if size < _LEAST_MEMORY:
+        raise typer.BadParameter(f"{text!r} is less than any worker needs; give at least 64MiB")
+    return size
+
+
 IsolatedOption = Annotated[
     bool, typer.Option("--isolated", help="Never run models in the running interpreter, even if it has their packages.")
 ]
 YesOption = Annotated[bool, typer.Option("--yes", help="Consent to building the environments that are missing.")]
 
 DEFAULT_RESULTS = Path("results")
+_LEAST_MEMORY = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)

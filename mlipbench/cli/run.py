@@ -28,6 +28,15 @@ def run(  # noqa: PLR0913 - options
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="SECONDS", min=1, help="Time a model has for one batch.")
     ] = 600.0,
+    memory_limit: Annotated[
+        int | None,
+        typer.Option(
+            "--memory-limit",
+            metavar="SIZE",
+            parser=options.memory_size,
+            help="Memory a model's worker may use, such as 8GiB; nine tenths of the machine's if left out.",
+        ),
+    ] = None,
     trust: options.TrustOption = False,
     isolated: options.IsolatedOption = False,
     yes: options.YesOption = False,
@@ -39,11 +48,12 @@ def run(  # noqa: PLR0913 - options
     An interrupted run is resumed by the same command; a finished one is only reported.
     """
     from mlipbench.cli.display import open_display
+    from mlipbench.execution.watch import machine_limit
     from mlipbench.report.collect import collect
     from mlipbench.report.write import write
     from mlipbench.runner import RunSettings, run_plan
 
-    settings = RunSettings(results, again, tuple(context.obj or ()), request_timeout=timeout)
+    settings = RunSettings(results, again, tuple(context.obj or ()), memory_limit or machine_limit(), timeout)
     with open_display(display) as shown:
         request = options.Request(suite, models, limit, device, data_root, trust, isolated)
         plan = _ready_plan(request, shown, consent=yes)

@@ -92,11 +92,15 @@ class WorkerClient:
     def load(self, model: LoadModel, timeout: float | None = None) -> Loaded:
         """Load a model into the worker.
 
+        Args:
+            model: The model.
+            timeout: Seconds; None takes the spec's for loading, which may mean importing a large package.
+
         Raises:
             MlipbenchError: The adapter refused, with what it said.
             WorkerLostError: The worker died or did not answer in time.
         """
-        reply = self.request(load_message(model), timeout)
+        reply = self.request(load_message(model), self.spec.load_timeout if timeout is None else timeout)
         if reply.kind == MessageKind.FAILED:
             raise as_error(reply)
         return Loaded(reply.header["packages"], reply.header["parameters"], reply.header["facts"])

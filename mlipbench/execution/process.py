@@ -49,7 +49,8 @@ class WorkerSpec:
         env: Variables added to its environment; ``PYTHONPATH`` is appended to the path entry of the package.
         memory_limit: Largest resident memory in bytes, or None.
         start_timeout: Seconds until it must have greeted.
-        request_timeout: Seconds until it must have answered a request.
+        load_timeout: Seconds until it must have loaded a model.
+        request_timeout: Seconds until it must have answered another request.
     """
 
     python: Path
@@ -58,6 +59,7 @@ class WorkerSpec:
     env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     memory_limit: int | None = None
     start_timeout: float = 120.0
+    load_timeout: float = 600.0
     request_timeout: float = 600.0
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mlipbench.execution.failures import WorkerMemory
@@ -12,10 +14,22 @@ if TYPE_CHECKING:
 
 TICK: Final = 0.25
 _MIB: Final = 2**20
+_SHARE: Final = 0.9
+_CONTAINER: Final = Path("/sys/fs/cgroup/memory.max")
+
+
+def machine_limit() -> int:
+    """Return nine tenths of the memory of the machine, or of the container that this process runs in, in bytes."""
+    import psutil
+
+    total = psutil.virtual_memory().total
+    with contextlib.suppress(OSError, ValueError):  # no container, or one without a limit
+        total = min(total, int(_CONTAINER.read_text(encoding="ascii")))
+    return int(_SHARE * total)
 
 
 class MemoryWatch:
-    """Compares the resident memory of a worker with its limit, a few times a second at most."""
+    """Compares the resident memory of a worker and its children with its limit, a few times a second at most."""
 
     def __init__(self, pid: int, limit: int | None) -> None:
         """Watch process `pid`; `limit` in bytes, None for no limit."""
@@ -40,8 +54,12 @@ class MemoryWatch:
             if self._process is None:
                 self._process = psutil.Process(self._pid)
             resident = self._process.memory_info().rss
+            children = self._process.children(recursive=True)
         except psutil.Error:
             return  # gone: the pipe tells
+        for child in children:
+            with contextlib.suppress(psutil.Error):
+                resident += child.memory_info().rss
         if resident > self._limit:
             raise WorkerMemory(
                 f"worker uses {resident // _MIB} MiB of memory, over the limit of {self._limit // _MIB} MiB"

@@ -7,7 +7,9 @@ A card or a test names them as ``mlipbench.testing.toys:CrashAdapter``. All but 
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
+import random
 import signal
 import sys
 import time
@@ -222,6 +224,27 @@ class MemoryAdapter(SpringAdapter):
             hoard.append(np.ones(_CHUNK, dtype=np.uint8))
             time.sleep(_PAUSE)
         return super().forward(prepared, properties)
+
+
+class MeddlingAdapter(SpringAdapter):
+    """Changes what its whole process shares: defaults, threads and seeds of torch and numpy, the folder, variables."""
+
+    @classmethod
+    def load(cls, request: LoadRequest) -> Self:
+        """Return the model, and leave nothing as it was."""
+        random.seed(7)
+        np.random.seed(7)  # noqa: NPY002 - that is the point
+        np.seterr(all="ignore")
+        os.environ["OMP_NUM_THREADS"] = "17"
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        os.chdir("/")
+        if importlib.util.find_spec("torch") is not None:
+            torch = importlib.import_module("torch")
+            torch.set_default_dtype(torch.float64)
+            torch.set_num_threads(2)
+            torch.manual_seed(7)
+            torch.use_deterministic_algorithms(mode=True)
+        return super().load(request)
 
 
 class SlowStartAdapter(SpringAdapter):

@@ -61,9 +61,24 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
             "ema_decay": 0.5,
         },
     ),
+    "fairchem": (
+        "uma",
+        {
+            "preset": "small",
+            "changes": {"sphere_channels": 8, "hidden_channels": 8, "edge_channels": 8, "num_layers": 1},
+            "loss": {"kind": "l1", "energy": 1.0, "forces": 20.0},
+            "schedule": {"kind": "cosine"},
+            "ema_decay": 0.5,
+        },
+    ),
 }
-DISTRIBUTIONS = {"chgnet": ("chgnet", ""), "mace": ("mace-torch", ""), "fairchem_v1": ("fairchem-core", "1.")}
-EXACT = {"chgnet", "fairchem_v1"}  # go on at their last validation, whatever it said
+DISTRIBUTIONS = {
+    "chgnet": ("chgnet", ""),
+    "mace": ("mace-torch", ""),
+    "fairchem_v1": ("fairchem-core", "1."),
+    "fairchem": ("fairchem-core", "2."),
+}
+EXACT = {"chgnet", "fairchem_v1", "fairchem"}  # go on at their last validation, whatever it said
 
 
 pytestmark = pytest.mark.timeout(1200)  # packages that compile themselves, twice a training

@@ -46,6 +46,10 @@ REFUSED |= {
     (Trainer.FAIRCHEM_V1, "schedule.warmup"): {"schedule": {"kind": "cosine", "warmup": 0.1}},
     (Trainer.FAIRCHEM_V1, "early_stopping"): {"early_stopping": 3},
     (Trainer.FAIRCHEM_V1, "precision"): {"precision": "float64"},
+    (Trainer.FAIRCHEM, "loss.kind"): {},
+    (Trainer.FAIRCHEM, "schedule.kind"): {"loss": L1, "schedule": {"kind": "plateau"}},
+    (Trainer.FAIRCHEM, "schedule.warmup"): {"loss": L1, "schedule": {"kind": "cosine", "warmup": 0.1}},
+    (Trainer.FAIRCHEM, "early_stopping"): {"loss": L1, "schedule": {"kind": "cosine"}, "early_stopping": 3},
 }
 HONOURED: dict[str, tuple[Trainer, dict[str, Any]]] = {
     "l1 and a cosine by CHGNet": (Trainer.CHGNET, {"loss": L1, "schedule": {"kind": "cosine", "final": 0.1}}),
@@ -63,6 +67,10 @@ HONOURED: dict[str, tuple[Trainer, dict[str, Any]]] = {
     "all that fairchem-core 1 has": (
         Trainer.FAIRCHEM_V1,
         {"loss": L1, "schedule": {"kind": "plateau"}, "ema_decay": 0.9, "clip": 1.0, "changes": {"num_blocks": 1}},
+    ),
+    "all that fairchem-core 2 has": (
+        Trainer.FAIRCHEM,
+        {"loss": L1, "schedule": {"kind": "cosine"}, "ema_decay": 0.9, "clip": 1.0, "changes": {"num_layers": 1}},
     ),
     "everything by our own loop": (
         Trainer.NETS,

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from mlipbench.adapters.trained import TrainedAdapter
-from mlipbench.errors import PrerequisiteError
+from mlipbench.errors import ConfigError, PrerequisiteError
 from mlipbench.recipe import Trainer
 from mlipbench.training.data import load_data
 from mlipbench.training.reference import fit_reference, reference_energies
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mlipbench.checkpoint import EnergyReferenceValues
     from mlipbench.models.interface import Adapter
-    from mlipbench.recipe import TrainingJob
+    from mlipbench.recipe import Recipe, TrainingJob
     from mlipbench.training.bridges.report import Report
     from mlipbench.training.data import LabelledStructures
     from mlipbench.typing import FloatArray
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 BRIDGES: Final[Mapping[Trainer, str]] = MappingProxyType(
     {
         Trainer.CHGNET: "mlipbench.training.bridges.chgnet:ChgnetBridge",
+        Trainer.FAIRCHEM: "mlipbench.training.bridges.fairchem:FairchemBridge",
         Trainer.FAIRCHEM_V1: "mlipbench.training.bridges.fairchem_v1:FairchemV1Bridge",
         Trainer.MACE: "mlipbench.training.bridges.mace:MaceBridge",
     }
@@ -139,3 +140,27 @@ def bridge_class(trainer: Trainer) -> type[Bridge]:
             f"training by {trainer} needs the module {error.name}", remedy=f"install the environment of {trainer}"
         ) from None
     return found
+
+
+def configuration(recipe: Recipe, presets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the fields of a recipe's preset with the recipe's changes.
+
+    Args:
+        recipe: The recipe.
+        presets: Fields by name of the preset; changes are of these fields.
+
+    Raises:
+        ConfigError: There is no such preset, or no such field.
+    """
+    where = f"recipe {recipe.recipe}"
+    if recipe.preset not in presets:
+        raise ConfigError(
+            f"unknown preset {recipe.preset!r}", where=f"{where}: preset", remedy=f"known: {', '.join(presets)}"
+        )
+    preset = presets[recipe.preset]
+    unknown = sorted(set(recipe.changes) - set(preset))
+    if unknown:
+        raise ConfigError(
+            f"unknown field {unknown[0]!r}", where=f"{where}: changes", remedy=f"known: {', '.join(preset)}"
+        )
+    return {**preset, **recipe.changes}

@@ -16,10 +16,9 @@ import numpy as np
 import torch
 
 from mlipbench.adapters.stand_ins import provide
-from mlipbench.errors import ConfigError
 from mlipbench.recipe import Cosine, Exponential, Plateau
 from mlipbench.structures.neighbors import completed_cell
-from mlipbench.training.bridges.bridge import Bridge, Made
+from mlipbench.training.bridges.bridge import Bridge, Made, configuration
 
 provide()
 
@@ -86,18 +85,7 @@ class FairchemV1Bridge(Bridge):
         """
         super().__init__(job, material)
         recipe = job.recipe
-        where = f"recipe {recipe.recipe}"
-        if recipe.preset not in _PRESETS:
-            raise ConfigError(
-                f"unknown preset {recipe.preset!r}", where=f"{where}: preset", remedy=f"known: {', '.join(_PRESETS)}"
-            )
-        preset = _PRESETS[recipe.preset]
-        unknown = sorted(set(recipe.changes) - set(preset))
-        if unknown:
-            raise ConfigError(
-                f"unknown field {unknown[0]!r}", where=f"{where}: changes", remedy=f"known: {', '.join(preset)}"
-            )
-        self._config = {**_FIXED, **preset, **recipe.changes}
+        self._config = {**_FIXED, **configuration(recipe, _PRESETS)}
         n = material.train.n_structures
         self._batch = min(recipe.batch, n)
         self._per_epoch = -(-n // self._batch)

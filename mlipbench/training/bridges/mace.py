@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mlipbench.errors import ConfigError
 from mlipbench.recipe import Exponential
-from mlipbench.training.bridges.bridge import Bridge, Made
+from mlipbench.training.bridges.bridge import Bridge, Made, configuration
 from mlipbench.training.bridges.epochs import Epochs
 from mlipbench.training.bridges.extxyz import ENERGY_KEY, FORCES_KEY, write_extxyz
 from mlipbench.training.bridges.package import Command, follow
@@ -58,18 +57,7 @@ class MaceBridge(Bridge):
         """
         super().__init__(job, material)
         recipe = job.recipe
-        where = f"recipe {recipe.recipe}"
-        if recipe.preset not in _PRESETS:
-            raise ConfigError(
-                f"unknown preset {recipe.preset!r}", where=f"{where}: preset", remedy=f"known: {', '.join(_PRESETS)}"
-            )
-        preset = _PRESETS[recipe.preset]
-        unknown = sorted(set(recipe.changes) - set(preset))
-        if unknown:
-            raise ConfigError(
-                f"unknown field {unknown[0]!r}", where=f"{where}: changes", remedy=f"known: {', '.join(preset)}"
-            )
-        self._config = {**preset, **recipe.changes}
+        self._config = configuration(recipe, _PRESETS)
         self._epochs = Epochs.of(recipe, material.train.n_structures)
 
     @property

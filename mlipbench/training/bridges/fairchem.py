@@ -1,0 +1,402 @@
+"""Training of UMA and eSEN by ``fairchem.core.units.mlip_unit.MLIPTrainEvalUnit`` of fairchem-core 2.
+
+The unit is driven as the package's own runner drives it, but for that runner's validation at the end of every epoch.
+Its averages, clipping and steps are the recipe's; its loss differs in the forces, as `_CONVERSIONS` tells.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import re
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import hydra
+import numpy as np
+import torch
+from fairchem.core.common import distutils
+from fairchem.core.units.mlip_unit.mlip_unit import (
+    UNIT_INFERENCE_CHECKPOINT,
+    MLIPTrainEvalUnit,
+    _get_consine_lr_scheduler,
+    mt_collater_adapter,
+)
+from omegaconf import OmegaConf
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchtnt.framework.callback import Callback
+from torchtnt.framework.evaluate import evaluate
+from torchtnt.framework.fit import fit
+
+from mlipbench.adapters.fairchem import atomic_data
+from mlipbench.adapters.wrapping import wrapped
+from mlipbench.errors import ConfigError
+from mlipbench.recipe import Cosine
+from mlipbench.training.bridges.bridge import Bridge, Made, configuration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from torchtnt.framework.state import State
+
+    from mlipbench.recipe import TrainingJob
+    from mlipbench.training.bridges.bridge import Material
+    from mlipbench.training.bridges.report import Report
+    from mlipbench.training.data import LabelledStructures
+    from mlipbench.typing import FloatArray
+
+_SMALL: Final[Mapping[str, Any]] = {
+    "sphere_channels": 32,
+    "hidden_channels": 32,
+    "edge_channels": 32,
+    "lmax": 2,
+    "mmax": 2,
+    "num_layers": 2,
+    "num_distance_basis": 64,
+    "cutoff": 6.0,
+    "max_neighbors": 300,
+}
+_PRESETS: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
+    "esen": {"small": _SMALL},
+    "uma": {"small": {**_SMALL, "num_experts": 4}},
+}
+_FIXED: Final[Mapping[str, Any]] = {
+    "max_num_elements": 100,
+    "otf_graph": True,
+    "always_use_pbc": False,
+    "distance_function": "gaussian",
+    "direct_forces": False,
+    "regress_forces": True,
+    "regress_stress": True,
+    "norm_type": "rms_norm_sh",
+    "act_type": "gate",
+    "ff_type": "grid",
+    "chg_spin_emb_type": "rand_emb",
+    "cs_emb_grad": False,
+    "dataset_emb_grad": False,
+}
+_DATASET: Final = "recipe"  # what the package knows the structures as
+_MODELS: Final = "fairchem.core.models.uma"
+_MODULES: Final = "fairchem.core.modules"
+_UNIT: Final = "fairchem.core.units.mlip_unit.mlip_unit"
+_FORCE_SHARE: Final = 0.5
+_CONVERSIONS: Final = (
+    "energies: the mean over structures of the recipe",
+    "forces: the mean over atoms of the error's length, times half the recipe's weight; equal on average",
+    "targets are divided by the root mean square of the training forces, and coefficients multiplied by it",
+    "there are no element references; the energy reference of the recipe stands in for them",
+    "averages start at the weights after the first step; without averages the decay is zero",
+)
+_STATE: Final = re.compile(r"step-(\d+)")
+
+
+class FairchemBridge(Bridge):
+    """Trains a UMA or an eSEN with conservative forces from its first weights."""
+
+    def __init__(self, job: TrainingJob, material: Material) -> None:
+        """Refuse presets and changes that the package does not know, and data without forces.
+
+        Raises:
+            ConfigError: There is one.
+        """
+        super().__init__(job, material)
+        fields = configuration(job.recipe, _PRESETS[job.net])
+        if material.train.forces is None:
+            raise ConfigError("the trainer of fairchem-core 2 needs forces", where=f"recipe {job.recipe.recipe}: train")
+        self._config = _model(job.net, fields)
+        free = material.train.forces[material.train.counted]
+        self._scale = float(np.sqrt(np.mean(np.square(free)))) or 1.0
+
+    @property
+    def steps(self) -> int:
+        """Those of the recipe."""
+        return self.job.recipe.steps or 0
+
+    def train(self, folder: Path, learning_rate: float, report: Report) -> Made:
+        """Train at one learning rate; a training that was killed goes on at its last validation."""
+        folder.mkdir(parents=True, exist_ok=True)
+        recipe, tasks = self.job.recipe, self.tasks()
+        OmegaConf.save(_config(self._config, tasks), folder / "config.yaml")
+        with contextlib.redirect_stdout(sys.stderr), _one_process(self.job.device):
+            torch.manual_seed(recipe.seed)
+            unit = self._unit(folder, learning_rate)
+            states = _States(folder / "states")
+            step = states.resume(unit)
+            report.begin(step)
+            told = _Told(report, states)
+            unit.model.module.register_forward_hook(told.watch)
+            loaders = self._loaders(unit)
+            if step < self.steps:
+                fit(
+                    unit, *loaders, max_epochs=None, max_steps=self.steps, callbacks=[told],
+                    evaluate_every_n_steps=recipe.evaluate_every, evaluate_every_n_epochs=None,
+                )  # fmt: skip
+            if self.steps % recipe.evaluate_every and report.progress.step < self.steps:
+                evaluate(unit, loaders[1], callbacks=[told])
+        settings = {
+            "trainer": f"{MLIPTrainEvalUnit.__module__}.{MLIPTrainEvalUnit.__name__}",
+            "model": self._config,
+            "tasks": tasks,
+            "conversions": list(_CONVERSIONS),
+        }
+        best = told.best_step()
+        return Made(states.place(best) / UNIT_INFERENCE_CHECKPOINT, self._config, settings, best)
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """Return what is learned and how the loss weighs it, as the package's configuration."""
+        loss, free = self.job.recipe.loss, self.job.data.free_atoms_only
+        energy = _task("energy", "system", 1, ("MAELoss", loss.energy * self._scale))
+        forces = _task("forces", "atom", 3, ("L2NormLoss", loss.forces * _FORCE_SHARE * self._scale))
+        for task in (energy, forces):
+            task["normalizer"]["rmsd"] = self._scale
+        return [energy, {**forces, "train_on_free_atoms": free, "eval_on_free_atoms": free}]
+
+    def _unit(self, folder: Path, learning_rate: float) -> Any:
+        recipe = self.job.recipe
+        schedule = recipe.schedule
+        return MLIPTrainEvalUnit(
+            job_config=OmegaConf.create(
+                {"debug": True, "logger": None, "metadata": {"config_path": str(folder / "config.yaml")}}
+            ),
+            model=hydra.utils.instantiate({**self._config, "_recursive_": False}),
+            optimizer_fn=functools.partial(
+                torch.optim.AdamW, lr=learning_rate, weight_decay=recipe.weight_decay, amsgrad=True
+            ),
+            cosine_lr_scheduler_fn=functools.partial(
+                _get_consine_lr_scheduler,
+                warmup_factor=1.0,  # none
+                warmup_epochs=0,
+                lr_min_factor=schedule.final if isinstance(schedule, Cosine) else 1.0,
+                steps=self.steps,
+            ),
+            tasks=[hydra.utils.instantiate(task) for task in self.tasks()],
+            clip_grad_norm=recipe.clip,
+            ema_decay=recipe.ema_decay or 0.0,
+            print_every=sys.maxsize,
+        )
+
+    def _loaders(self, unit: Any) -> tuple[DataLoader[Any], DataLoader[Any]]:
+        material, recipe = self.material, self.job.recipe
+        parts = (
+            (material.train, material.train_targets, recipe.seed),
+            (material.validation, material.validation_targets, None),
+        )
+        collate = mt_collater_adapter(unit.tasks)
+        first, second = (
+            DataLoader(
+                (found := _Examples(examples(data, targets))),
+                batch_sampler=_Batches(len(found), min(recipe.batch, len(found)), seed),
+                collate_fn=collate,
+                generator=torch.Generator(),  # else an iterator takes a number from what the network draws from
+            )
+            for data, targets, seed in parts
+        )
+        return first, second
+
+
+def examples(data: LabelledStructures, targets: FloatArray) -> list[Any]:
+    """Return structures with their labels as the trainer takes them, in single precision.
+
+    Args:
+        data: The structures.
+        targets: Shape (n_structures,), eV, energies without reference.
+    """
+    batch, found = wrapped(data.structures), []
+    for s in range(data.n_structures):
+        atoms = slice(batch.offsets[s], batch.offsets[s + 1])
+        example = atomic_data(batch.slice(s, s + 1), _DATASET, torch.float32)
+        example.fixed = torch.from_numpy((~data.counted[atoms]).astype(np.int64))
+        example.energy = torch.tensor([targets[s]], dtype=torch.float32)
+        forces = np.zeros((int(batch.counts[s]), 3)) if data.forces is None else data.forces[atoms]
+        example.forces = torch.from_numpy(np.array(forces, dtype=np.float32))
+        example.dataset = example.dataset_name = _DATASET  # the collater wants a name, not a list of one
+        found.append(example)
+    return found
+
+
+def _model(net: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the package's configuration of a network."""
+    backbone = {**_FIXED, **fields, "dataset_mapping": {_DATASET: _DATASET}}
+    config = {
+        "_target_": "fairchem.core.models.base.HydraModel",
+        "backbone": backbone,
+        "heads": {"efs": {"module": f"{_MODELS}.escn_md.MLP_EFS_Head"}},
+        "pass_through_head_outputs": True,
+    }
+    if net == "esen":
+        backbone |= {"model": f"{_MODELS}.escn_md.eSCNMDBackbone", "use_dataset_embedding": False}
+        return config
+    backbone |= {
+        "model": f"{_MODELS}.escn_moe.eSCNMDMoeBackbone",
+        "use_dataset_embedding": True,
+        "use_composition_embedding": True,
+        "moe_layer_type": "pytorch",
+        "moe_dropout": 0.0,
+    }
+    return config | {"model_id": "UMA-SMALL"}  # the package refuses a UMA without a name
+
+
+def _task(name: str, level: str, dimension: int, loss: tuple[str, float]) -> dict[str, Any]:
+    kind, coefficient = loss
+    return {
+        "_target_": f"{_UNIT}.Task",
+        "name": name,
+        "level": level,
+        "property": name,
+        "loss_fn": {
+            "_target_": f"{_MODULES}.loss.DDPMTLoss",
+            "loss_fn": {"_target_": f"{_MODULES}.loss.{kind}"},
+            "reduction": "mean",
+            "coefficient": coefficient,
+        },
+        "out_spec": {"_target_": f"{_UNIT}.OutputSpec", "dim": [dimension], "dtype": "float32"},
+        "normalizer": {"_target_": f"{_MODULES}.normalization.normalizer.Normalizer", "mean": 0.0, "rmsd": 1.0},
+        "datasets": [_DATASET],
+        "metrics": ["mae"],
+    }
+
+
+def _config(model: dict[str, Any], tasks: list[dict[str, Any]]) -> Any:
+    """Return what the package keeps beside a state, and writes checkpoints from."""
+    return OmegaConf.create({"job": {}, "runner": {"train_eval_unit": {"model": model, "tasks": tasks}}})
+
+
+@contextlib.contextmanager
+def _one_process(device: str) -> Iterator[None]:
+    """Make this process a group of its own, which the package asks for."""
+    cpu = device == "cpu"
+    distutils.assign_device_for_local_rank(cpu, 0)
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo" if cpu else "nccl", store=store, rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+class _Examples(Dataset[Any]):
+    """Structures in memory, of one dataset."""
+
+    dataset_names = (_DATASET,)
+
+    def __init__(self, data: list[Any]) -> None:
+        self._data = data
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._data[index]
+
+
+class _Batches(Sampler[list[int]]):
+    """Batches of equal numbers of structures, in another order every epoch; the package's own count atoms.
+
+    Args:
+        n: Number of structures.
+        size: Structures of a batch.
+        seed: Seed of the order, None for the one at hand.
+    """
+
+    def __init__(self, n: int, size: int, seed: int | None) -> None:
+        self._n, self._size, self._seed = n, size, seed
+        self._epoch = self._start = 0
+
+    def __len__(self) -> int:
+        return math.ceil(self._n / self._size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.arange(self._n)
+        if self._seed is not None:
+            order = np.random.default_rng((self._seed, self._epoch)).permutation(self._n)
+        for first in range(self._start * self._size, self._n, self._size):
+            yield order[first : first + self._size].tolist()
+
+    def set_epoch_and_start_iteration(self, epoch: int, start_iter: int) -> None:
+        """Choose the epoch, and the batch in it to begin with."""
+        self._epoch, self._start = epoch, start_iter
+
+
+class _States:
+    """Folders of what a later process needs to go on, and of weights, each there as a whole or not at all.
+
+    Args:
+        folder: Where they are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def place(self, step: int) -> Path:
+        """Return the folder of a step."""
+        return self._folder / f"step-{step:08d}"
+
+    def resume(self, unit: Any) -> int:
+        """Let the unit go on at the last step that is there, and return that step, 0 where there is none."""
+        step = max(self._steps(), default=0)
+        if step:
+            unit.load_state(str(self.place(step)))
+            torch.set_rng_state(torch.load(self.place(step) / "rng.pt", weights_only=True))
+        return step
+
+    def keep(self, unit: Any, step: int, best: int) -> None:
+        """Write the folder of a step, and drop the others but that of the best one."""
+        fresh = self._folder / "fresh"
+        shutil.rmtree(fresh, ignore_errors=True)
+        unit.save_state(str(fresh))
+        torch.save(torch.get_rng_state(), fresh / "rng.pt")
+        fresh.rename(self.place(step))
+        for other in self._steps():
+            if other not in {step, best}:
+                shutil.rmtree(self.place(other))
+
+    def _steps(self) -> list[int]:
+        matches = (_STATE.fullmatch(path.name) for path in self._folder.iterdir())
+        return [int(match.group(1)) for match in matches if match]
+
+
+class _Told(Callback):
+    """Passes on what the trainer does, and keeps its state after validations.
+
+    Args:
+        report: What is told.
+        states: Where states are kept.
+    """
+
+    def __init__(self, report: Report, states: _States) -> None:
+        self._report, self._states = report, states
+        self._finite = True
+
+    def watch(self, module: object, inputs: object, outputs: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
+        """Look at predictions: the package's loss takes those that are NaN for zero.
+
+        Args:
+            module: The network.
+            inputs: Its inputs.
+            outputs: Its outputs, by task and property.
+        """
+        del module, inputs
+        values = (outputs["energy"]["energy"], outputs["forces"]["forces"])
+        self._finite = all(bool(value.isfinite().all()) for value in values)
+
+    def on_train_step_end(self, state: State, unit: Any) -> None:
+        """Tell of a step."""
+        del state
+        loss = float(unit.last_loss) if self._finite else float("nan")
+        self._report.step(unit.train_progress.num_steps_completed, loss)
+
+    def on_eval_end(self, state: State, unit: Any) -> None:
+        """Tell of a validation, and keep the state."""
+        del state
+        step, found = unit.train_progress.num_steps_completed, unit.eval_unit.running_metrics
+        errors = [float(found[name][_DATASET]["mae"].metric) for name in ("energy", "forces")]
+        self._report.evaluation(step, unit.scheduler.get_last_lr()[0], (errors[0], errors[1]))
+        self._states.keep(unit, step, self.best_step())
+
+    def best_step(self) -> int:
+        """Return the step of the smallest force error among the validations."""
+        return min(self._report.progress.curve, key=lambda point: (point.forces_mae, point.step)).step

@@ -1,0 +1,219 @@
+# ruff: noqa: E402 - the package first
+"""What the trainer of fairchem-core 2 is given, and that it goes on where it was."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+try:
+    if not importlib.metadata.version("fairchem-core").startswith("2."):
+        pytest.skip("needs fairchem-core 2", allow_module_level=True)
+except importlib.metadata.PackageNotFoundError:
+    pytest.skip("needs fairchem-core 2", allow_module_level=True)
+pytestmark = [pytest.mark.fairchem, pytest.mark.timeout(900), pytest.mark.filterwarnings("ignore")]
+
+import torch
+from bridge_toys import job_for, save
+
+from mlipbench.adapters.trained import TrainedAdapter
+from mlipbench.errors import ConfigError, WorkerError
+from mlipbench.models.interface import LoadRequest, Property
+from mlipbench.recipe import Trainer
+from mlipbench.training.bridges.bridge import Material
+from mlipbench.training.bridges.drive import train_bridged
+from mlipbench.training.bridges.report import Report
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlipbench.recipe import TrainingJob
+    from mlipbench.structures.columnar import Split
+
+BOTH = frozenset({Property.ENERGY, Property.FORCES})
+CHANNELS = dict.fromkeys(("sphere_channels", "hidden_channels", "edge_channels", "num_distance_basis"), 8)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLIPBENCH_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def bridge() -> Any:
+    """The module, whose import is that of the package."""
+    from mlipbench.training.bridges import fairchem
+
+    return fairchem
+
+
+@pytest.fixture
+def split(tmp_path: Path) -> Split:
+    return save(tmp_path / "columns")
+
+
+def job(split: Split, net: str = "uma", **changes: Any) -> TrainingJob:
+    small = {
+        "changes": {**CHANNELS, "num_layers": 1},
+        "loss": {"kind": "l1", "energy": 0.5, "forces": 20.0},
+        "validation": {"split": "train", "slice": [9, 15, None]},
+        "learning_rates": [1e-3],
+        "schedule": {"kind": "cosine", "final": 0.1},
+        "ema_decay": 0.9,
+        "clip": 10.0,
+        "batch": 4,
+        "steps": 10,
+        "evaluate_every": 4,
+    }
+    changed = job_for(split, **small | changes)
+    return changed.model_copy(update={"net": net, "trainer": Trainer.FAIRCHEM})
+
+
+def test_labels_and_masks_are_those_of_the_split(split: Split, bridge: Any) -> None:
+    material = Material.of(job(split))
+    data, targets = material.train, material.train_targets
+    made = bridge.examples(data, targets)
+    assert [float(example.energy) for example in made] == targets.astype(np.float32).tolist()
+    assert torch.cat([example.forces for example in made]).tolist() == data.forces.astype(np.float32).tolist()
+    assert torch.cat([example.fixed for example in made]).tolist() == (~data.counted).astype(int).tolist()
+    assert not data.counted.all()
+
+
+def losses(split: Split, bridge: Any, tmp_path: Path, errors: tuple[Any, Any, Any]) -> tuple[float, float]:
+    """Return the losses of energies and forces that the trainer takes of errors in eV and eV/Å, with a mask."""
+    from fairchem.core.units.mlip_unit.mlip_unit import compute_loss
+
+    driven = bridge.FairchemBridge(job(split), Material.of(job(split)))
+    (tmp_path / "config.yaml").touch()
+    with bridge._one_process("cpu"):
+        unit = driven._unit(tmp_path, 1e-3)
+        energy, forces, fixed = errors
+        batch = bridge.atomic_data(Material.of(job(split)).train.structures.slice(0, 3), "recipe", torch.float64)
+        batch.fixed = torch.tensor(fixed.astype(int))
+        batch.dataset_name = ["recipe"] * 3
+        batch.energy, batch.forces = torch.zeros(3, dtype=torch.float64), torch.zeros(forces.shape, dtype=torch.float64)
+        scale = driven._scale  # predictions are of targets over the scale
+        predictions = {
+            "energy": {"energy": torch.tensor(energy / scale).requires_grad_()},
+            "forces": {"forces": torch.tensor(forces / scale).requires_grad_()},
+        }
+        found = compute_loss(unit.tasks, predictions, batch)
+    return float(found["energy"]), float(found["forces"])
+
+
+def test_the_loss_of_the_package_is_that_of_the_recipe(split: Split, bridge: Any, tmp_path: Path) -> None:
+    n = int(Material.of(job(split)).train.structures.slice(0, 3).n_atoms)
+    rng, fixed = np.random.default_rng(1), np.arange(n) % 4 == 0
+    error_e, error_f = rng.normal(size=3), rng.normal(size=(n, 3))
+    energy, forces = losses(split, bridge, tmp_path, (error_e, error_f, fixed))
+    assert energy == pytest.approx(0.5 * np.mean(np.abs(error_e)), rel=1e-6)
+    length = np.sqrt(np.square(error_f[~fixed]).sum(axis=1))
+    assert forces == pytest.approx(20.0 * np.mean(length) / 2, rel=1e-6)
+
+
+def test_half_the_length_of_a_vector_is_its_mean_component(bridge: Any) -> None:
+    directions = np.random.default_rng(2).normal(size=(200_000, 3))
+    length = np.linalg.norm(directions, axis=1)
+    assert np.abs(directions).mean() / length.mean() == pytest.approx(bridge._FORCE_SHARE, rel=0.005)
+
+
+def test_the_schedule_falls_to_the_share_of_the_recipe(split: Split, bridge: Any, tmp_path: Path) -> None:
+    driven = bridge.FairchemBridge(job(split), Material.of(job(split)))
+    (tmp_path / "config.yaml").touch()
+    with bridge._one_process("cpu"):
+        unit = driven._unit(tmp_path, 1e-3)
+        unit.load_scheduler(3)
+        rates = []
+        for _ in range(11):
+            rates.append(unit.scheduler.get_last_lr()[0])
+            unit.optimizer.step()
+            unit.scheduler.step()
+    steps = np.arange(2, 11)  # the package takes the first two steps for a warm-up, of which there is none
+    expected = 1e-3 * (0.1 + 0.45 * (1 + np.cos(np.pi * steps / 10)))
+    np.testing.assert_allclose(rates, [1e-3, 1e-3, *expected], rtol=1e-6)
+
+
+def test_every_structure_is_seen_once_an_epoch_and_orders_differ(bridge: Any) -> None:
+    batches = bridge._Batches(10, 4, seed=3)
+    first = list(batches)
+    assert sorted(index for batch in first for index in batch) == list(range(10))
+    batches.set_epoch_and_start_iteration(0, 1)
+    assert list(batches) == first[1:]
+    batches.set_epoch_and_start_iteration(1, 0)
+    assert list(batches) != first
+    assert list(bridge._Batches(10, 4, None)) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+@pytest.mark.parametrize(
+    ("net", "changes", "line"),
+    [
+        ("uma", {"preset": "smal"}, "recipe tiny: preset: unknown preset 'smal'; known: small"),
+        ("uma", {"changes": {"layers": 3}}, "recipe tiny: changes: unknown field 'layers'; known: sphere_channels, "),
+        ("esen", {"changes": {"num_experts": 3}}, "recipe tiny: changes: unknown field 'num_experts'; known: "),
+    ],
+)
+def test_what_the_package_does_not_know_is_refused(
+    split: Split, bridge: Any, net: str, changes: dict[str, Any], line: str
+) -> None:
+    made = job(split, net, **changes)
+    with pytest.raises(ConfigError, match=line):
+        bridge.FairchemBridge(made, Material.of(made))
+
+
+@pytest.mark.parametrize("net", ["uma", "esen"])
+@pytest.mark.parametrize("ema_decay", [0.9, None])
+def test_a_training_leaves_a_checkpoint_whose_adapter_adds_the_reference_back(
+    split: Split, bridge: Any, tmp_path: Path, net: str, ema_decay: float | None
+) -> None:
+    folder, made = tmp_path / "made", job(split, net, ema_decay=ema_decay)
+    folder.mkdir()
+    record = train_bridged(made, folder, bridge.FairchemBridge)
+    assert [point.step for point in record.curve] == [4, 8, 10]
+    (candidate,) = record.candidates
+    best = next(point for point in record.curve if point.step == candidate.best_step)
+    # what the package itself reported of these weights, which knows nothing of the reference
+    assert best.energy_mae == pytest.approx(candidate.energy_mae, rel=1e-4)
+    assert best.forces_mae == pytest.approx(candidate.forces_mae, rel=1e-4)
+    material = Material.of(made)
+    adapter = TrainedAdapter.load(LoadRequest(dtype="float32", checkpoint=str(folder)))
+    found = adapter.predict(material.validation.structures, BOTH)
+    assert np.abs(found.energy - material.validation.energy).mean() == pytest.approx(candidate.energy_mae, rel=1e-5)
+    assert record.curve[-1].forces_mae < record.curve[0].forces_mae  # it learns
+
+
+class Killed(BaseException):
+    """Ends a training where no handler can see it."""
+
+
+def test_killed_and_started_again_it_ends_with_the_same_weights(
+    split: Split, bridge: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for folder in (whole, broken):
+        folder.mkdir()
+    record = train_bridged(job(split), whole, bridge.FairchemBridge)
+    step = Report.step
+
+    def killing(self: Report, number: int, loss: float) -> None:
+        if number == 6:
+            raise Killed
+        step(self, number, loss)
+
+    monkeypatch.setattr(Report, "step", killing)
+    with pytest.raises(Killed):
+        train_bridged(job(split), broken, bridge.FairchemBridge)
+    monkeypatch.setattr(Report, "step", step)
+    again = train_bridged(job(split), broken, bridge.FairchemBridge)
+    errors = [[(point.step, point.energy_mae, point.forces_mae) for point in made.curve] for made in (record, again)]
+    assert errors[0] == errors[1]
+    assert again.verdict == record.verdict
+
+
+def test_a_loss_that_is_no_number_is_told(split: Split, bridge: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    folder.mkdir()
+    with pytest.raises(WorkerError, match=r"learning rate 1e\+30, step \d+: the loss is NaN or infinite; lower"):
+        train_bridged(job(split, learning_rates=[1e30], clip=None), folder, bridge.FairchemBridge)
