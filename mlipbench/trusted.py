@@ -1,23 +1,27 @@
 """Checkpoints that are pickles: which of them this machine has reason to read.
 
 Reading a pickle can run any code. One whose checksum is recorded in the cache was made here, or somebody consented to
-it before; any other needs ``--trust``, which records it.
+it before; any other needs ``--trust``, which records it. Weights that a package downloads by name are held to the
+checksum that the card pins or, where nobody published one, to that of their first use here.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 from mlipbench.cachedir import default_cache
-from mlipbench.errors import PrerequisiteError, from_os_error
+from mlipbench.errors import ConfigError, PrerequisiteError, from_os_error
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 MADE_HERE: Final = "trained here"
 CONSENT: Final = "--trust"
+FIRST_USE: Final = "first use"
 
 
 def admit(path: Path, sha256: str, *, trust: bool) -> None:
@@ -52,11 +56,55 @@ def record(path: Path, sha256: str, reason: str) -> None:
     Raises:
         ResultsError: The cache cannot be written.
     """
-    place = _place(sha256)
-    facts = {"path": str(path.absolute()), "reason": reason, "time": datetime.now(UTC).isoformat(timespec="seconds")}
+    _write(_place(sha256), {"path": str(path.absolute()), "reason": reason})
+
+
+def check_named(kind: str, name: str, path: Path, pinned: str | None) -> str:
+    """Refuse weights that a package found by name if they are not what they were, and return their checksum.
+
+    Args:
+        kind: Whose name it is.
+        name: The name.
+        path: The file.
+        pinned: The checksum that the card pins, or None; then the first use records it.
+
+    Raises:
+        ConfigError: The checksum is another one.
+        PrerequisiteError: The file cannot be read.
+        ResultsError: The cache cannot be written.
+    """
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise PrerequisiteError(f"the weights cannot be read ({error.strerror})", file=path) from None
+    place = default_cache() / "recorded" / f"{kind}-{quote(name, safe='')}.json"
+    recorded = _recorded(place)
+    expected = pinned or recorded
+    if expected not in {None, found}:
+        where = "the card pins" if pinned else "at their first use here they had"
+        note = "" if pinned else f", or {place} if other weights were published"
+        raise ConfigError(
+            f"the weights of {name!r} have sha256 {found}, {where} {expected}", file=path,
+            remedy=f"delete the file to have it downloaded again{note}",
+        )  # fmt: skip
+    if recorded != found:
+        _write(place, {"sha256": found, "reason": FIRST_USE})
+    return found
+
+
+def _recorded(place: Path) -> str | None:
+    try:
+        return str(json.loads(place.read_bytes())["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(place: Path, facts: dict[str, str]) -> None:
+    content = facts | {"time": datetime.now(UTC).isoformat(timespec="seconds")}
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        place.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise from_os_error(error, place) from None
 

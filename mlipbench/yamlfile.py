@@ -6,6 +6,7 @@ Anchors, aliases, duplicate keys, other tags than YAML's own, large and deeply n
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
@@ -22,6 +23,19 @@ if TYPE_CHECKING:
 
 MAX_BYTES: Final = 1 << 20
 MAX_DEPTH: Final = 20
+_CREDENTIAL: Final = re.compile(r"(?i)(.*[_-])?(token|password|passwd|secret|api[_-]?key|credentials?)")
+
+
+def no_credentials(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return arguments of a model, none of which is a credential: files are copied into records.
+
+    Raises:
+        ValueError: The name of one says that it is.
+    """
+    for name in arguments:
+        if _CREDENTIAL.fullmatch(name):
+            raise ValueError(f"{name!r} does not belong in a file: give it by the environment or the hub's login")
+    return arguments
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

@@ -104,6 +104,11 @@ class ChgnetAdapter(Adapter):
                 f"CHGNet cannot be imported: {error}", remedy='run: pip install "mlipbench[chgnet]"'
             ) from error
         checkpoint = request.checkpoint or _NAMES[0]
+        if checkpoint in _NAMES and request.sha256 is not None:
+            raise ConfigError(
+                "these weights come with the package, whose checksum the environment's lock holds",
+                where="checkpoint.sha256", remedy="give null",
+            )  # fmt: skip
         with contextlib.redirect_stdout(io.StringIO()):  # CHGNet greets on stdout
             if checkpoint in _NAMES:
                 model = CHGNet.load(model_name=checkpoint, use_device=request.device, verbose=False)

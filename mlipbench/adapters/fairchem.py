@@ -18,7 +18,7 @@ import numpy as np
 from mlipbench.adapters.coverage import Coverage
 from mlipbench.adapters.fairchem_names import find_file
 from mlipbench.adapters.patching import seeded
-from mlipbench.adapters.weights import UNREADABLE, unreadable
+from mlipbench.adapters.weights import UNREADABLE, checked, unreadable
 from mlipbench.adapters.wrapping import wrapped
 from mlipbench.errors import ConfigError, PrerequisiteError
 from mlipbench.models.interface import Adapter, Predictions, Property
@@ -69,6 +69,7 @@ class FairchemAdapter(Adapter):
         settings: The settings it was loaded with.
         dtype: Precision of weights and activations.
         seed: Seed of the random frames that the network turns edges into.
+        weights_sha256: Checksum of weights found by name, None for a file.
     """
 
     unit: Any
@@ -76,6 +77,7 @@ class FairchemAdapter(Adapter):
     settings: Any
     dtype: torch.dtype
     seed: int
+    weights_sha256: str | None = None
 
     @classmethod
     def load(cls, request: LoadRequest) -> Self:
@@ -91,12 +93,13 @@ class FairchemAdapter(Adapter):
         if request.checkpoint is None:
             raise ConfigError("the adapter 'fairchem' needs a checkpoint", remedy="give a name or a file in the card")
         path = find_file(request.checkpoint)
+        sha256 = checked("fairchem", request, path)
         with contextlib.redirect_stdout(sys.stderr):
             unit = _unit(path, request)
         task = _task(unit, request.kwargs.get("task_name"))
         unit.model.requires_grad_(requires_grad=False)
         dtype = unit.inference_settings.base_precision_dtype
-        return cls(unit, task, dataclasses.replace(unit.inference_settings), dtype, request.seed)
+        return cls(unit, task, dataclasses.replace(unit.inference_settings), dtype, request.seed, sha256)
 
     def module(self) -> Any:
         """Return the network."""

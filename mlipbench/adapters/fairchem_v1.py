@@ -21,7 +21,7 @@ from mlipbench.adapters.coverage import Coverage
 from mlipbench.adapters.fairchem_v1_graph import Limits, find_edges, graph_data, one_structure_at_a_time
 from mlipbench.adapters.fairchem_v1_names import find_file
 from mlipbench.adapters.patching import replaced, seeded
-from mlipbench.adapters.weights import UNREADABLE, load_pickle, unreadable
+from mlipbench.adapters.weights import UNREADABLE, checked, load_pickle, unreadable
 from mlipbench.adapters.wrapping import wrapped
 from mlipbench.errors import ConfigError, PrerequisiteError
 from mlipbench.models.interface import Adapter, Predictions, Property
@@ -70,6 +70,7 @@ class FairchemV1Adapter(Adapter):
         fewest_edges: How many edges some atom of a structure has to have.
         limits: Limits of the graphs that the network asks for, as far as known; first those of its edges.
         current: What the network is being run on.
+        weights_sha256: Checksum of weights found by name, None for a file.
     """
 
     trainer: Any
@@ -79,6 +80,7 @@ class FairchemV1Adapter(Adapter):
     fewest_edges: int = 1
     limits: list[Limits] = field(default_factory=list)
     current: _Prepared | None = None
+    weights_sha256: str | None = None
 
     @classmethod
     def load(cls, request: LoadRequest) -> Self:
@@ -97,11 +99,12 @@ class FairchemV1Adapter(Adapter):
                 "the adapter 'fairchem_v1' needs a checkpoint", remedy="give a name or a file in the card"
             )
         path = find_file(request.checkpoint)
+        sha256 = checked("fairchem_v1", request, path)
         with contextlib.redirect_stdout(sys.stderr):
             _import_package()
             trainer = _trainer(path, request)
         model = trainer._unwrapped_model.eval().requires_grad_(requires_grad=False)  # noqa: SLF001
-        adapter = cls(trainer, request.device, request.seed, _known_elements(model, path))
+        adapter = cls(trainer, request.device, request.seed, _known_elements(model, path), weights_sha256=sha256)
         adapter._take_over_graphs(path)
         return adapter
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from mlipbench.adapters.coverage import Coverage
 from mlipbench.adapters.mace_names import find_file
-from mlipbench.adapters.weights import load_pickle
+from mlipbench.adapters.weights import checked, load_pickle
 from mlipbench.elements import SYMBOLS
 from mlipbench.errors import ConfigError, PrerequisiteError
 from mlipbench.models.interface import Adapter, Predictions, Property
@@ -66,6 +66,7 @@ class MaceAdapter(Adapter):
         dtype: Precision of weights and activations.
         head: Index of the head.
         rows: Shape (119,), place of each atomic number among the elements of the model, -1 where it has none.
+        weights_sha256: Checksum of weights found by name, None for a file.
     """
 
     model: Any
@@ -73,6 +74,7 @@ class MaceAdapter(Adapter):
     dtype: torch.dtype
     head: int
     rows: Any
+    weights_sha256: str | None = None
 
     @classmethod
     def load(cls, request: LoadRequest) -> Self:
@@ -95,7 +97,9 @@ class MaceAdapter(Adapter):
                 raise PrerequisiteError(
                     f"MACE cannot be imported: {error}", remedy="install the environment 'mace'"
                 ) from error
-            path = find_file(request.checkpoint, str(request.kwargs.get("family", "mp")))
+            family = str(request.kwargs.get("family", "mp"))
+            path = find_file(request.checkpoint, family)
+            sha256 = checked(f"mace-{family}", request, path)
             model = load_pickle(path, "a MACE model", request.device)
         if type(model) not in {MACE, ScaleShiftMACE}:
             raise ConfigError(
@@ -107,7 +111,7 @@ class MaceAdapter(Adapter):
         model = model.to(device=request.device, dtype=dtype).eval().requires_grad_(requires_grad=False)
         rows = np.full(len(SYMBOLS), -1)
         rows[model.atomic_numbers.cpu().numpy()] = np.arange(len(model.atomic_numbers))
-        return cls(model, request.device, dtype, _head(model, request.kwargs.get("head")), rows)
+        return cls(model, request.device, dtype, _head(model, request.kwargs.get("head")), rows, sha256)
 
     def module(self) -> Any:
         """Return the network."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import urllib.request
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mlipbench.errors import ConfigError, PrerequisiteError
+from mlipbench.trusted import check_named
+
+if TYPE_CHECKING:
+    from mlipbench.models.interface import LoadRequest
 
 _PATIENCE: Final = 5.0  # s, to find out whether a server answers at all; packages wait for minutes
 UNREADABLE: Final = (
@@ -57,6 +62,21 @@ def unreadable(path: Path, kind: str, error: BaseException) -> ConfigError:
     """Return the error that says that a file holds no weights of some kind."""
     said = (str(error).strip().splitlines() or [""])[0]
     return ConfigError(f"cannot be read as {kind} ({type(error).__name__}: {said})", file=path)
+
+
+def checked(kind: str, request: LoadRequest, path: Path) -> str | None:
+    """Hold a file that a package found by name to its checksum, and return it; None for a file given by its path.
+
+    Args:
+        kind: Whose name it is.
+        request: Holds the name, and the checksum that the card pins.
+        path: The file.
+
+    Raises:
+        ConfigError: Its checksum is another one.
+    """
+    name = str(request.checkpoint)
+    return None if os.sep in name else check_named(kind, name, path, request.sha256)
 
 
 def the_file(checkpoint: str) -> Path:

@@ -87,6 +87,16 @@ IsolatedOption = Annotated[
 ]
 YesOption = Annotated[bool, typer.Option("--yes", help="Consent to building the environments that are missing.")]
 
+MemoryLimitOption = Annotated[
+    int | None,
+    typer.Option(
+        "--memory-limit",
+        metavar="SIZE",
+        parser=memory_size,
+        help="Memory a model's worker may use, such as 8GiB; nine tenths of the machine's if left out.",
+    ),
+]
+
 DEFAULT_RESULTS = Path("results")
 _LEAST_MEMORY = 64 * 2**20
 

@@ -28,15 +28,7 @@ def run(  # noqa: PLR0913 - options
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="SECONDS", min=1, help="Time a model has for one batch.")
     ] = 600.0,
-    memory_limit: Annotated[
-        int | None,
-        typer.Option(
-            "--memory-limit",
-            metavar="SIZE",
-            parser=options.memory_size,
-            help="Memory a model's worker may use, such as 8GiB; nine tenths of the machine's if left out.",
-        ),
-    ] = None,
+    memory_limit: options.MemoryLimitOption = None,
     trust: options.TrustOption = False,
     isolated: options.IsolatedOption = False,
     yes: options.YesOption = False,

@@ -103,7 +103,7 @@ class WorkerClient:
         reply = self.request(load_message(model), self.spec.load_timeout if timeout is None else timeout)
         if reply.kind == MessageKind.FAILED:
             raise as_error(reply)
-        return Loaded(reply.header["packages"], reply.header["parameters"], reply.header["facts"])
+        return Loaded(**{name: reply.header[name] for name in Loaded.__dataclass_fields__})
 
     def request(self, message: Message, timeout: float | None = None) -> Message:
         """Send `message` and return its reply, which may be a ``failed`` one.

@@ -25,6 +25,7 @@ class LoadModel:
         device: Torch-style device.
         dtype: ``float32`` or ``float64``.
         checkpoint: Name or path of a checkpoint, or None.
+        sha256: Checksum that the card pins for a checkpoint by name, or None.
         kwargs: JSON data for the adapter.
         parameters: Fitted parameters; empty for models that are not fitted.
         seed: Seed of whatever the model draws at random.
@@ -35,6 +36,7 @@ class LoadModel:
     device: str = "cpu"
     dtype: str = "float64"
     checkpoint: str | None = None
+    sha256: str | None = None
     kwargs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     parameters: Mapping[str, AnyArray] = field(default_factory=lambda: MappingProxyType({}))
     seed: int = 0
@@ -69,11 +71,13 @@ class Loaded:
     Attributes:
         packages: Versions of the packages that decide a prediction.
         parameters: Number of parameters of its torch module, or None.
+        weights_sha256: Checksum of weights that the package found by name, or None.
         facts: What torch says of its device and threads; empty without torch.
     """
 
     packages: Mapping[str, str]
     parameters: int | None
+    weights_sha256: str | None
     facts: Mapping[str, Any]
 
 
@@ -84,6 +88,7 @@ def load_message(model: LoadModel) -> Message:
         "device": model.device,
         "dtype": model.dtype,
         "checkpoint": model.checkpoint,
+        "sha256": model.sha256,
         "kwargs": dict(model.kwargs),
         "seed": model.seed,
         "threads": model.threads,

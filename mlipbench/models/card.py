@@ -23,6 +23,7 @@ from mlipbench.elements import parse_elements
 from mlipbench.errors import ConfigError, PrerequisiteError
 from mlipbench.models.interface import Capabilities, EnergyReference, ForceKind, Need, NeighborSource, Property
 from mlipbench.recipe import Trainer
+from mlipbench.yamlfile import no_credentials
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.+_-]*")
 _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -162,6 +163,11 @@ class ModelCard(_Closed):
         if not (_NAME.fullmatch(value) or _TARGET.fullmatch(value)):
             raise ValueError(f"{value!r} is neither the name of an adapter nor package.module:Class")
         return value
+
+    @field_validator("kwargs")
+    @classmethod
+    def _kwargs(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return no_credentials(value)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -130,6 +130,7 @@ class LoadRequest:
         device: Torch-style device, such as ``cpu`` or ``cuda:0``.
         dtype: ``float32`` or ``float64``.
         checkpoint: Name of a checkpoint the package knows, or path of a file; None where there is none.
+        sha256: Checksum that the card pins for a checkpoint by name; None where nobody published or computed one.
         kwargs: Arguments of the card and inference settings of the suite.
         parameters: What `FittedAdapter.fit` returned; empty for models that are not fitted.
         seed: Seed of whatever the model draws at random.
@@ -138,6 +139,7 @@ class LoadRequest:
     device: str = "cpu"
     dtype: str = "float64"
     checkpoint: str | None = None
+    sha256: str | None = None
     kwargs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     parameters: Mapping[str, AnyArray] = field(default_factory=lambda: MappingProxyType({}))
     seed: int = 0
@@ -148,7 +150,12 @@ class Adapter(ABC):
 
     One call of `predict` is one forward pass of exactly the structures given. The result does not depend on batch
     mates beyond rounding, inputs are not changed, and nothing is cached between calls.
+
+    Attributes:
+        weights_sha256: Checksum of weights that the package found by name; None otherwise.
     """
+
+    weights_sha256: str | None = None
 
     @classmethod
     @abstractmethod

@@ -41,6 +41,7 @@ class _WorkerFacts:
     packages: dict[str, str] = field(default_factory=dict)
     hardware: dict[str, Any] = field(default_factory=dict)
     parameters: int | None = None
+    weights_sha256: str | None = None
 
 
 class RunSession:
@@ -144,6 +145,7 @@ class RunSession:
                 {"python": hello.python, **hello.packages, **loaded.packages},
                 {**hello.device, **loaded.facts},
                 loaded.parameters,
+                loaded.weights_sha256,
             )
             return client
 
@@ -160,6 +162,7 @@ class RunSession:
             device=self.run.variant.device,
             dtype=self.run.variant.precision,
             checkpoint=self._checkpoint(dataset),
+            sha256=self._pinned(dataset),
             kwargs={**self.run.card.kwargs, **self.run.variant.settings},
             parameters=parameters,
             seed=self.run.seed,
@@ -171,6 +174,11 @@ class RunSession:
         if dataset in self.run.trainings:
             return str(self.run.trainings[dataset].folder)
         return self.run.card.checkpoint_location(dataset)
+
+    def _pinned(self, dataset: str) -> str | None:
+        """Return the checksum that the card pins for weights that the package finds by name."""
+        bound = self.run.card.checkpoint_for(dataset)
+        return None if bound is None or dataset in self.run.trainings else bound.sha256
 
     def _with_checkpoint(self, manifest: Manifest, dataset: str) -> Manifest:
         """Return the manifest with what is known of the checkpoint, which is trained first where a recipe says so.
@@ -199,7 +207,13 @@ class RunSession:
         packages = {**manifest.packages, "worker": self._facts.packages}
         hardware = {**manifest.hardware, "worker": self._facts.hardware}
         environment = manifest.environment.model_copy(update={"parameters": self._facts.parameters})
-        update = {"splits": splits, "packages": packages, "hardware": hardware, "environment": environment}
+        checkpoints = manifest.model.checkpoints
+        if self._facts.weights_sha256 is not None:
+            bound = {**checkpoints[record.dataset], "sha256": self._facts.weights_sha256}
+            checkpoints = {**checkpoints, record.dataset: bound}
+        model = manifest.model.model_copy(update={"checkpoints": checkpoints})
+        update = {"model": model, "splits": splits, "packages": packages, "hardware": hardware}
+        update["environment"] = environment
         return manifest.model_copy(update={**update, "wall_seconds": self._wall(manifest)})
 
     def _finished(self, manifest: Manifest) -> Manifest:

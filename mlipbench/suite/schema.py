@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from mlipbench.budget import BatchBudget
+from mlipbench.yamlfile import no_credentials
 
 MAX_SEED = 2**32 - 1
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
@@ -50,6 +51,7 @@ class ModelChoice(_Part):
         for name in settings:
             if name in _CARD_ONLY:
                 raise ValueError(f"{name!r} decides what is loaded: only a card may set it")
+        no_credentials(settings)
         try:
             json.dumps(settings, allow_nan=False)
         except (TypeError, ValueError):

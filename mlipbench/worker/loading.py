@@ -30,6 +30,7 @@ def load(session: Session, message: Message) -> Message:
         device=header["device"],
         dtype=header["dtype"],
         checkpoint=header["checkpoint"],
+        sha256=header["sha256"],
         kwargs=header["kwargs"],
         parameters=dict(message.arrays),
         seed=header["seed"],
@@ -41,6 +42,7 @@ def load(session: Session, message: Message) -> Message:
     reply = {
         "packages": package_versions(),
         "parameters": count_parameters(session.loaded.module()),
+        "weights_sha256": session.loaded.weights_sha256,
         "facts": torch_facts(),
     }
     return Message(MessageKind.LOADED, reply)

@@ -34,7 +34,8 @@ from mlipbench.adapters.fairchem import atomic_data
 from mlipbench.adapters.wrapping import wrapped
 from mlipbench.errors import ConfigError
 from mlipbench.recipe import Cosine
-from mlipbench.training.bridges.bridge import Bridge, Made, configuration
+from mlipbench.training.bridges.bridge import Bridge, Made
+from mlipbench.training.bridges.fairchem_config import DATASET, model_config, task_configs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -48,41 +49,6 @@ if TYPE_CHECKING:
     from mlipbench.training.data import LabelledStructures
     from mlipbench.typing import FloatArray
 
-_SMALL: Final[Mapping[str, Any]] = {
-    "sphere_channels": 32,
-    "hidden_channels": 32,
-    "edge_channels": 32,
-    "lmax": 2,
-    "mmax": 2,
-    "num_layers": 2,
-    "num_distance_basis": 64,
-    "cutoff": 6.0,
-    "max_neighbors": 300,
-}
-_PRESETS: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
-    "esen": {"small": _SMALL},
-    "uma": {"small": {**_SMALL, "num_experts": 4}},
-}
-_FIXED: Final[Mapping[str, Any]] = {
-    "max_num_elements": 100,
-    "otf_graph": True,
-    "always_use_pbc": False,
-    "distance_function": "gaussian",
-    "direct_forces": False,
-    "regress_forces": True,
-    "regress_stress": True,
-    "norm_type": "rms_norm_sh",
-    "act_type": "gate",
-    "ff_type": "grid",
-    "chg_spin_emb_type": "rand_emb",
-    "cs_emb_grad": False,
-    "dataset_emb_grad": False,
-}
-_DATASET: Final = "recipe"  # what the package knows the structures as
-_MODELS: Final = "fairchem.core.models.uma"
-_MODULES: Final = "fairchem.core.modules"
-_UNIT: Final = "fairchem.core.units.mlip_unit.mlip_unit"
-_FORCE_SHARE: Final = 0.5
 _CONVERSIONS: Final = (
     "energies: the mean over structures of the recipe",
     "forces: the mean over atoms of the error's length, times half the recipe's weight; equal on average",
@@ -94,7 +60,11 @@ _STATE: Final = re.compile(r"step-(\d+)")
 
 
 class FairchemBridge(Bridge):
-    """Trains a UMA or an eSEN with conservative forces from its first weights."""
+    """Trains a UMA or an eSEN with conservative forces from its first weights.
+
+    Attributes:
+        scale: Root mean square of the training forces, eV/Å, which targets are divided by.
+    """
 
     def __init__(self, job: TrainingJob, material: Material) -> None:
         """Refuse presets and changes that the package does not know, and data without forces.
@@ -103,12 +73,12 @@ class FairchemBridge(Bridge):
             ConfigError: There is one.
         """
         super().__init__(job, material)
-        fields = configuration(job.recipe, _PRESETS[job.net])
         if material.train.forces is None:
             raise ConfigError("the trainer of fairchem-core 2 needs forces", where=f"recipe {job.recipe.recipe}: train")
-        self._config = _model(job.net, fields)
+        self._config = model_config(job)
         free = material.train.forces[material.train.counted]
-        self._scale = float(np.sqrt(np.mean(np.square(free)))) or 1.0
+        self.scale = float(np.sqrt(np.mean(np.square(free)))) or 1.0
+        self._tasks = task_configs(job, self.scale)
 
     @property
     def steps(self) -> int:
@@ -118,8 +88,9 @@ class FairchemBridge(Bridge):
     def train(self, folder: Path, learning_rate: float, report: Report) -> Made:
         """Train at one learning rate; a training that was killed goes on at its last validation."""
         folder.mkdir(parents=True, exist_ok=True)
-        recipe, tasks = self.job.recipe, self.tasks()
-        OmegaConf.save(_config(self._config, tasks), folder / "config.yaml")
+        recipe = self.job.recipe
+        kept = {"model": self._config, "tasks": self._tasks}  # what the package writes checkpoints from
+        OmegaConf.save(OmegaConf.create({"job": {}, "runner": {"train_eval_unit": kept}}), folder / "config.yaml")
         with contextlib.redirect_stdout(sys.stderr), _one_process(self.job.device):
             torch.manual_seed(recipe.seed)
             unit = self._unit(folder, learning_rate)
@@ -139,20 +110,11 @@ class FairchemBridge(Bridge):
         settings = {
             "trainer": f"{MLIPTrainEvalUnit.__module__}.{MLIPTrainEvalUnit.__name__}",
             "model": self._config,
-            "tasks": tasks,
+            "tasks": self._tasks,
             "conversions": list(_CONVERSIONS),
         }
         best = told.best_step()
         return Made(states.place(best) / UNIT_INFERENCE_CHECKPOINT, self._config, settings, best)
-
-    def tasks(self) -> list[dict[str, Any]]:
-        """Return what is learned and how the loss weighs it, as the package's configuration."""
-        loss, free = self.job.recipe.loss, self.job.data.free_atoms_only
-        energy = _task("energy", "system", 1, ("MAELoss", loss.energy * self._scale))
-        forces = _task("forces", "atom", 3, ("L2NormLoss", loss.forces * _FORCE_SHARE * self._scale))
-        for task in (energy, forces):
-            task["normalizer"]["rmsd"] = self._scale
-        return [energy, {**forces, "train_on_free_atoms": free, "eval_on_free_atoms": free}]
 
     def _unit(self, folder: Path, learning_rate: float) -> Any:
         recipe = self.job.recipe
@@ -172,7 +134,7 @@ class FairchemBridge(Bridge):
                 lr_min_factor=schedule.final if isinstance(schedule, Cosine) else 1.0,
                 steps=self.steps,
             ),
-            tasks=[hydra.utils.instantiate(task) for task in self.tasks()],
+            tasks=[hydra.utils.instantiate(task) for task in self._tasks],
             clip_grad_norm=recipe.clip,
             ema_decay=recipe.ema_decay or 0.0,
             print_every=sys.maxsize,
@@ -207,61 +169,14 @@ def examples(data: LabelledStructures, targets: FloatArray) -> list[Any]:
     batch, found = wrapped(data.structures), []
     for s in range(data.n_structures):
         atoms = slice(batch.offsets[s], batch.offsets[s + 1])
-        example = atomic_data(batch.slice(s, s + 1), _DATASET, torch.float32)
+        example = atomic_data(batch.slice(s, s + 1), DATASET, torch.float32)
         example.fixed = torch.from_numpy((~data.counted[atoms]).astype(np.int64))
         example.energy = torch.tensor([targets[s]], dtype=torch.float32)
         forces = np.zeros((int(batch.counts[s]), 3)) if data.forces is None else data.forces[atoms]
         example.forces = torch.from_numpy(np.array(forces, dtype=np.float32))
-        example.dataset = example.dataset_name = _DATASET  # the collater wants a name, not a list of one
+        example.dataset = example.dataset_name = DATASET  # the collater wants a name, not a list of one
         found.append(example)
     return found
-
-
-def _model(net: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the package's configuration of a network."""
-    backbone = {**_FIXED, **fields, "dataset_mapping": {_DATASET: _DATASET}}
-    config = {
-        "_target_": "fairchem.core.models.base.HydraModel",
-        "backbone": backbone,
-        "heads": {"efs": {"module": f"{_MODELS}.escn_md.MLP_EFS_Head"}},
-        "pass_through_head_outputs": True,
-    }
-    if net == "esen":
-        backbone |= {"model": f"{_MODELS}.escn_md.eSCNMDBackbone", "use_dataset_embedding": False}
-        return config
-    backbone |= {
-        "model": f"{_MODELS}.escn_moe.eSCNMDMoeBackbone",
-        "use_dataset_embedding": True,
-        "use_composition_embedding": True,
-        "moe_layer_type": "pytorch",
-        "moe_dropout": 0.0,
-    }
-    return config | {"model_id": "UMA-SMALL"}  # the package refuses a UMA without a name
-
-
-def _task(name: str, level: str, dimension: int, loss: tuple[str, float]) -> dict[str, Any]:
-    kind, coefficient = loss
-    return {
-        "_target_": f"{_UNIT}.Task",
-        "name": name,
-        "level": level,
-        "property": name,
-        "loss_fn": {
-            "_target_": f"{_MODULES}.loss.DDPMTLoss",
-            "loss_fn": {"_target_": f"{_MODULES}.loss.{kind}"},
-            "reduction": "mean",
-            "coefficient": coefficient,
-        },
-        "out_spec": {"_target_": f"{_UNIT}.OutputSpec", "dim": [dimension], "dtype": "float32"},
-        "normalizer": {"_target_": f"{_MODULES}.normalization.normalizer.Normalizer", "mean": 0.0, "rmsd": 1.0},
-        "datasets": [_DATASET],
-        "metrics": ["mae"],
-    }
-
-
-def _config(model: dict[str, Any], tasks: list[dict[str, Any]]) -> Any:
-    """Return what the package keeps beside a state, and writes checkpoints from."""
-    return OmegaConf.create({"job": {}, "runner": {"train_eval_unit": {"model": model, "tasks": tasks}}})
 
 
 @contextlib.contextmanager
@@ -280,7 +195,7 @@ def _one_process(device: str) -> Iterator[None]:
 class _Examples(Dataset[Any]):
     """Structures in memory, of one dataset."""
 
-    dataset_names = (_DATASET,)
+    dataset_names = (DATASET,)
 
     def __init__(self, data: list[Any]) -> None:
         self._data = data
@@ -393,7 +308,7 @@ class _Told(Callback):
         """Tell of a validation, and keep the state."""
         del state
         step, found = unit.train_progress.num_steps_completed, unit.eval_unit.running_metrics
-        errors = [float(found[name][_DATASET]["mae"].metric) for name in ("energy", "forces")]
+        errors = [float(found[name][DATASET]["mae"].metric) for name in ("energy", "forces")]
         self._report.evaluation(step, unit.scheduler.get_last_lr()[0], (errors[0], errors[1]))
         self._states.keep(unit, step, self.best_step())
 

@@ -60,6 +60,7 @@ def test_elements_are_symbols_numbers_and_ranges(given, elements):
         ({"checkpoint": {"name": "a", "sha256": "xyz"}}, "64 lower-case"),
         ({"checkpoint": {"name": "a"}, "checkpoints": {"d": {"name": "b"}}}, "either checkpoint or checkpoints"),
         ({"checkpoint": {"name": "a"}, "fitted": True}, "no checkpoint"),
+        ({"kwargs": {"hf_token": "x"}}, "'hf_token' does not belong in a file"),
         ({"trainer": "torch"}, "'nets'"),
         ({"trainer": "mace"}, "energy_reference fitted"),
         ({"trainer": "mace", "fitted": True}, "either fitted or trainer"),

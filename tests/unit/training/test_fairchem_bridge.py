@@ -25,6 +25,7 @@ from mlipbench.models.interface import LoadRequest, Property
 from mlipbench.recipe import Trainer
 from mlipbench.training.bridges.bridge import Material
 from mlipbench.training.bridges.drive import train_bridged
+from mlipbench.training.bridges.fairchem_config import FORCE_SHARE
 from mlipbench.training.bridges.report import Report
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def losses(split: Split, bridge: Any, tmp_path: Path, errors: tuple[Any, Any, An
         batch.fixed = torch.tensor(fixed.astype(int))
         batch.dataset_name = ["recipe"] * 3
         batch.energy, batch.forces = torch.zeros(3, dtype=torch.float64), torch.zeros(forces.shape, dtype=torch.float64)
-        scale = driven._scale  # predictions are of targets over the scale
+        scale = driven.scale  # predictions are of targets over the scale
         predictions = {
             "energy": {"energy": torch.tensor(energy / scale).requires_grad_()},
             "forces": {"forces": torch.tensor(forces / scale).requires_grad_()},
@@ -114,10 +115,10 @@ def test_the_loss_of_the_package_is_that_of_the_recipe(split: Split, bridge: Any
     assert forces == pytest.approx(20.0 * np.mean(length) / 2, rel=1e-6)
 
 
-def test_half_the_length_of_a_vector_is_its_mean_component(bridge: Any) -> None:
+def test_half_the_length_of_a_vector_is_its_mean_component() -> None:
     directions = np.random.default_rng(2).normal(size=(200_000, 3))
     length = np.linalg.norm(directions, axis=1)
-    assert np.abs(directions).mean() / length.mean() == pytest.approx(bridge._FORCE_SHARE, rel=0.005)
+    assert np.abs(directions).mean() / length.mean() == pytest.approx(FORCE_SHARE, rel=0.005)
 
 
 def test_the_schedule_falls_to_the_share_of_the_recipe(split: Split, bridge: Any, tmp_path: Path) -> None:
@@ -152,6 +153,7 @@ def test_every_structure_is_seen_once_an_epoch_and_orders_differ(bridge: Any) ->
     [
         ("uma", {"preset": "smal"}, "recipe tiny: preset: unknown preset 'smal'; known: small"),
         ("uma", {"changes": {"layers": 3}}, "recipe tiny: changes: unknown field 'layers'; known: sphere_channels, "),
+        ("escn", {}, "the trainer of fairchem-core 2 knows no network 'escn'; known: esen, uma"),
         ("esen", {"changes": {"num_experts": 3}}, "recipe tiny: changes: unknown field 'num_experts'; known: "),
     ],
 )
