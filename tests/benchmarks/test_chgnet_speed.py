@@ -18,7 +18,7 @@ from mlipbench.datasets.prepare import DataLocation, open_split
 from mlipbench.execution.client import WorkerSpec, loaded_client
 from mlipbench.execution.evaluate import Predictor
 from mlipbench.execution.requests import LoadModel, predict_message
-from mlipbench.models.interface import LoadRequest, Property
+from mlipbench.models.interface import Property
 from mlipbench.models.registry import load_card
 from mlipbench.plan import PlannedSplit
 from mlipbench.plan.batches import cut_batches
@@ -40,12 +40,6 @@ PROPERTIES = frozenset({Property.ENERGY, Property.FORCES, Property.STRESS})
 def threads() -> int:
     """Return the threads of every candidate alike."""
     return int(os.environ.get("OMP_NUM_THREADS", len(os.sched_getaffinity(0))))
-
-
-@pytest.fixture
-def slabs():
-    """The in-domain validation slabs that ship with the package."""
-    return open_split(load_entry("mini-slabs"), "val_id", DataLocation(None, default_cache()))
 
 
 @pytest.fixture
@@ -118,28 +112,3 @@ def test_batches_are_twice_as_fast_as_the_calculator_loop(benchmark, tmp_path, c
         benchmark.pedantic(harness, rounds=1)
     benchmark.extra_info["times_as_fast"] = 1 / median_ratio(ours, theirs)
     assert median_ratio(ours, theirs) <= 0.5
-
-
-@pytest.mark.parametrize("size", [1, 8, 32])
-def test_a_worker_costs_little_more_than_the_model_in_process(benchmark, tmp_path, slabs, size):
-    """Per call: the same adapter on the same batch, here and in a worker."""
-    import torch
-
-    from mlipbench.adapters.chgnet import ChgnetAdapter
-
-    torch.set_num_threads(threads())
-    adapter = ChgnetAdapter.load(LoadRequest(dtype="float32"))
-    batch = slabs.structures(0, min(size, slabs.n_structures))
-    with client(tmp_path) as worker:
-        numbers = iter(range(10_000))
-
-        def remote() -> None:
-            worker.request(predict_message(next(numbers), batch, PROPERTIES))
-
-        def local() -> None:
-            adapter.predict(batch, PROPERTIES)
-
-        away, here = interleaved(7, remote, local)
-        benchmark.pedantic(remote, rounds=1)
-    benchmark.extra_info["worker_over_in_process"] = median_ratio(away, here)
-    assert median_ratio(away, here) < 1.1
