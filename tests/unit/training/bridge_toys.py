@@ -7,21 +7,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import pytest
 
 from mlipbench.adapters.reference import ReferenceEnergies
+from mlipbench.adapters.trained import TrainedAdapter
 from mlipbench.checkpoint import read_checkpoint
 from mlipbench.datasets.writer import ColumnarWriter
-from mlipbench.models.interface import Adapter, Predictions
+from mlipbench.models.interface import Adapter, LoadRequest, Predictions
 from mlipbench.recipe import JOB_FILE, Recipe, TrainedOn, Trainer, TrainingJob
 from mlipbench.structures import StructureBatch
 from mlipbench.structures.columnar import Labels, Split
 from mlipbench.testing.toys import SpringAdapter
-from mlipbench.training.bridges.bridge import Bridge, Made
+from mlipbench.training.bridges.bridge import Bridge, Made, Material
+from mlipbench.training.bridges.drive import train_bridged
+from mlipbench.training.bridges.report import Report
 from mlipbench.training.files import replace_file
 
 if TYPE_CHECKING:
-    from mlipbench.models.interface import LoadRequest, Property
-    from mlipbench.training.bridges.report import Report
+    from mlipbench.models.interface import Property
 
 STIFFNESS = 2.5  # eV/Å², of the labels
 SHIFTS = {1: -3.0, 8: -70.0}  # eV, of the labels
@@ -163,3 +166,51 @@ class SpringBridge(Bridge):
 def springs(**attributes: Any) -> type[SpringBridge]:
     """Return the bridge with nothing seen yet."""
     return type("Springs", (SpringBridge,), {"seen": [], **attributes})
+
+
+class Killed(BaseException):
+    """Ends a training where no handler can see it."""
+
+
+def whole_and_resumed(job: TrainingJob, bridge: type[Bridge], at: int, folder: Path) -> tuple[Any, Any]:
+    """Return the records of a training, and of one that was killed at a step and started again; errors are equal."""
+    records = []
+    for name, end in (("whole", None), ("broken", at)):
+        (folder / name).mkdir()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Report, "step", _killing(Report.step, end))
+            try:
+                records.append(train_bridged(job, folder / name, bridge))
+            except Killed:
+                assert end is not None
+    records.append(train_bridged(job, folder / "broken", bridge))
+    whole, again = records
+    errors = [[(point.step, point.energy_mae, point.forces_mae) for point in made.curve] for made in records]
+    assert errors[0] == errors[1]
+    assert again.verdict == whole.verdict
+    return whole, again
+
+
+def _killing(step: Any, at: int | None) -> Any:
+    def told(self: Report, number: int, loss: float) -> None:
+        if number == at:
+            raise Killed
+        step(self, number, loss)
+
+    return told
+
+
+def trained(job: TrainingJob, bridge: type[Bridge], folder: Path, rel: float) -> Any:
+    """Return the record of a training whose checkpoint does what the package reported of it, the reference added."""
+    folder.mkdir()
+    record = train_bridged(job, folder, bridge)
+    (candidate,) = record.candidates
+    best = next(point for point in record.curve if point.step == candidate.best_step)
+    # what the package itself reported of these weights, which knows nothing of the reference
+    assert best.energy_mae == pytest.approx(candidate.energy_mae, rel=rel)
+    assert best.forces_mae == pytest.approx(candidate.forces_mae, rel=rel)
+    validation = Material.of(job).validation
+    adapter = TrainedAdapter.load(LoadRequest(dtype="float32", checkpoint=str(folder)))
+    found = adapter.predict(validation.structures, frozenset({"energy", "forces"}))
+    assert np.abs(found.energy - validation.energy).mean() == pytest.approx(candidate.energy_mae, rel=1e-5)
+    return record

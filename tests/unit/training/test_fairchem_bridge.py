@@ -17,16 +17,13 @@ except importlib.metadata.PackageNotFoundError:
 pytestmark = [pytest.mark.fairchem, pytest.mark.timeout(900), pytest.mark.filterwarnings("ignore")]
 
 import torch
-from bridge_toys import job_for, save
+from bridge_toys import job_for, save, trained, whole_and_resumed
 
-from mlipbench.adapters.trained import TrainedAdapter
 from mlipbench.errors import ConfigError, WorkerError
-from mlipbench.models.interface import LoadRequest, Property
 from mlipbench.recipe import Trainer
 from mlipbench.training.bridges.bridge import Material
 from mlipbench.training.bridges.drive import train_bridged
 from mlipbench.training.bridges.fairchem_config import FORCE_SHARE
-from mlipbench.training.bridges.report import Report
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +31,6 @@ if TYPE_CHECKING:
     from mlipbench.recipe import TrainingJob
     from mlipbench.structures.columnar import Split
 
-BOTH = frozenset({Property.ENERGY, Property.FORCES})
 CHANNELS = dict.fromkeys(("sphere_channels", "hidden_channels", "edge_channels", "num_distance_basis"), 8)
 
 
@@ -170,48 +166,13 @@ def test_what_the_package_does_not_know_is_refused(
 def test_a_training_leaves_a_checkpoint_whose_adapter_adds_the_reference_back(
     split: Split, bridge: Any, tmp_path: Path, net: str, ema_decay: float | None
 ) -> None:
-    folder, made = tmp_path / "made", job(split, net, ema_decay=ema_decay)
-    folder.mkdir()
-    record = train_bridged(made, folder, bridge.FairchemBridge)
+    record = trained(job(split, net, ema_decay=ema_decay), bridge.FairchemBridge, tmp_path / "made", 1e-4)
     assert [point.step for point in record.curve] == [4, 8, 10]
-    (candidate,) = record.candidates
-    best = next(point for point in record.curve if point.step == candidate.best_step)
-    # what the package itself reported of these weights, which knows nothing of the reference
-    assert best.energy_mae == pytest.approx(candidate.energy_mae, rel=1e-4)
-    assert best.forces_mae == pytest.approx(candidate.forces_mae, rel=1e-4)
-    material = Material.of(made)
-    adapter = TrainedAdapter.load(LoadRequest(dtype="float32", checkpoint=str(folder)))
-    found = adapter.predict(material.validation.structures, BOTH)
-    assert np.abs(found.energy - material.validation.energy).mean() == pytest.approx(candidate.energy_mae, rel=1e-5)
     assert record.curve[-1].forces_mae < record.curve[0].forces_mae  # it learns
 
 
-class Killed(BaseException):
-    """Ends a training where no handler can see it."""
-
-
-def test_killed_and_started_again_it_ends_with_the_same_weights(
-    split: Split, bridge: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    for folder in (whole, broken):
-        folder.mkdir()
-    record = train_bridged(job(split), whole, bridge.FairchemBridge)
-    step = Report.step
-
-    def killing(self: Report, number: int, loss: float) -> None:
-        if number == 6:
-            raise Killed
-        step(self, number, loss)
-
-    monkeypatch.setattr(Report, "step", killing)
-    with pytest.raises(Killed):
-        train_bridged(job(split), broken, bridge.FairchemBridge)
-    monkeypatch.setattr(Report, "step", step)
-    again = train_bridged(job(split), broken, bridge.FairchemBridge)
-    errors = [[(point.step, point.energy_mae, point.forces_mae) for point in made.curve] for made in (record, again)]
-    assert errors[0] == errors[1]
-    assert again.verdict == record.verdict
+def test_killed_and_started_again_it_ends_with_the_same_weights(split: Split, bridge: Any, tmp_path: Path) -> None:
+    whole_and_resumed(job(split), bridge.FairchemBridge, 6, tmp_path)
 
 
 def test_a_loss_that_is_no_number_is_told(split: Split, bridge: Any, tmp_path: Path) -> None:

@@ -19,24 +19,19 @@ except importlib.metadata.PackageNotFoundError:
 pytestmark = [pytest.mark.fairchem_v1, pytest.mark.filterwarnings("ignore")]
 
 import torch
-from bridge_toys import job_for, save
+from bridge_toys import job_for, save, trained, whole_and_resumed
 
-from mlipbench.adapters.trained import TrainedAdapter
 from mlipbench.errors import ConfigError, WorkerError
-from mlipbench.models.interface import LoadRequest, Property
 from mlipbench.recipe import Trainer
 from mlipbench.structures.neighbors import neighbor_list
 from mlipbench.training.bridges.bridge import Material
 from mlipbench.training.bridges.drive import train_bridged
-from mlipbench.training.bridges.report import Report
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from mlipbench.recipe import TrainingJob
     from mlipbench.structures.columnar import Split
-
-BOTH = frozenset({Property.ENERGY, Property.FORCES})
 
 
 @pytest.fixture(autouse=True)
@@ -159,48 +154,13 @@ def test_what_the_package_does_not_know_is_refused(
 def test_a_training_leaves_a_checkpoint_whose_adapter_adds_the_reference_back(
     split: Split, bridge: Any, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "made"
-    folder.mkdir()
-    record = train_bridged(job(split), folder, bridge.FairchemV1Bridge)
+    record = trained(job(split), bridge.FairchemV1Bridge, tmp_path / "made", 1e-4)
     assert [point.step for point in record.curve] == [3, 6, 9]
     assert record.settings["steps_per_epoch"] == 3
-    (candidate,) = record.candidates
-    best = next(point for point in record.curve if point.step == candidate.best_step)
-    # what the package itself reported of these weights, which knows nothing of the reference
-    assert best.energy_mae == pytest.approx(candidate.energy_mae, rel=1e-4)
-    assert best.forces_mae == pytest.approx(candidate.forces_mae, rel=1e-4)
-    material = Material.of(job(split))
-    adapter = TrainedAdapter.load(LoadRequest(dtype="float32", checkpoint=str(folder)))
-    found = adapter.predict(material.validation.structures, BOTH)
-    assert np.abs(found.energy - material.validation.energy).mean() == pytest.approx(candidate.energy_mae, rel=1e-5)
 
 
-class Killed(BaseException):
-    """Ends a training where no handler can see it."""
-
-
-def test_killed_and_started_again_it_ends_with_the_same_weights(
-    split: Split, bridge: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    for folder in (whole, broken):
-        folder.mkdir()
-    record = train_bridged(job(split), whole, bridge.FairchemV1Bridge)
-    step = Report.step
-
-    def killing(self: Report, number: int, loss: float) -> None:
-        if number == 5:
-            raise Killed
-        step(self, number, loss)
-
-    monkeypatch.setattr(Report, "step", killing)
-    with pytest.raises(Killed):
-        train_bridged(job(split), broken, bridge.FairchemV1Bridge)
-    monkeypatch.setattr(Report, "step", step)
-    again = train_bridged(job(split), broken, bridge.FairchemV1Bridge)
-    errors = [[(point.step, point.energy_mae, point.forces_mae) for point in made.curve] for made in (record, again)]
-    assert errors[0] == errors[1]
-    assert again.verdict == record.verdict
+def test_killed_and_started_again_it_ends_with_the_same_weights(split: Split, bridge: Any, tmp_path: Path) -> None:
+    whole_and_resumed(job(split), bridge.FairchemV1Bridge, 5, tmp_path)
 
 
 def test_a_loss_that_is_no_number_is_told(split: Split, bridge: Any, tmp_path: Path) -> None:
