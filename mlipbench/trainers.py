@@ -52,7 +52,7 @@ OFFERS: Final[Mapping[Trainer, Offer]] = MappingProxyType(
         # its early stopping works in distributed training only, and its plateau goes by the loss
         Trainer.MACE: Offer(
             "MACE",
-            losses=("mse",),
+            losses=("l1", "mse"),
             schedules=("exponential",),
             ema=True,
             clip=True,

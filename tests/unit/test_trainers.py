@@ -37,7 +37,6 @@ REFUSED: dict[tuple[Trainer, str], dict[str, Any]] = {
     (Trainer.CHGNET, "changes"): {"changes": {"n_conv": 2}},
     (Trainer.CHGNET, "precision"): {"precision": "float64"},
     (Trainer.MACE, "seconds"): {"steps": None, "seconds": 5.0},
-    (Trainer.MACE, "loss.kind"): {"loss": L1},
     (Trainer.MACE, "schedule.kind"): {"schedule": {"kind": "cosine"}},
     (Trainer.MACE, "early_stopping"): {"early_stopping": 3},
 }

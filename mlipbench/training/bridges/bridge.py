@@ -33,6 +33,8 @@ BRIDGES: Final[Mapping[Trainer, str]] = MappingProxyType(
         Trainer.MACE: "mlipbench.training.bridges.mace:MaceBridge",
     }
 )
+FORCE_SHARE: Final = 0.5
+"""Mean absolute component of a vector over its length, where vectors point in all directions alike."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

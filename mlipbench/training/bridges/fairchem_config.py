@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from mlipbench.errors import ConfigError
-from mlipbench.training.bridges.bridge import configuration
+from mlipbench.training.bridges.bridge import FORCE_SHARE, configuration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,8 +46,6 @@ DATASET: Final = "recipe"  # what the package knows the structures as
 _MODELS: Final = "fairchem.core.models.uma"
 _MODULES: Final = "fairchem.core.modules"
 _UNIT: Final = "fairchem.core.units.mlip_unit.mlip_unit"
-FORCE_SHARE: Final = 0.5
-"""Mean absolute component of a vector over its length, where vectors point in all directions alike."""
 
 
 def model_config(job: TrainingJob) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from mlipbench.recipe import Exponential
-from mlipbench.training.bridges.bridge import Bridge, Made, configuration
+from mlipbench.training.bridges.bridge import FORCE_SHARE, Bridge, Made, configuration
 from mlipbench.training.bridges.epochs import Epochs
 from mlipbench.training.bridges.extxyz import ENERGY_KEY, FORCES_KEY, write_extxyz
 from mlipbench.training.bridges.package import Command, follow
@@ -36,10 +36,11 @@ _PRESETS: Final[dict[str, dict[str, Any]]] = {
     }
 }
 _NAME: Final = "mace"
+_LOSSES: Final = {"l1": "l1l2energyforces", "mse": "weighted"}
 _CHECKPOINT: Final = re.compile(r"_epoch-(\d+)\.pt")
 _CONVERSIONS: Final = (
-    "energies are per atom: energy_weight = energy and, of a structure with n atoms, config_energy_weight = n^2",
-    "forces_weight = forces",
+    "energies are per atom: energy_weight = energy; config_energy_weight = n^2 (mse) or n (l1) of a structure's n atoms",
+    "mse: forces_weight = forces; l1: the mean over atoms of the error's length, times half the weight; equal on average",
     "E0s are zero and the model has no shift; the energy reference of the recipe stands in for them",
     "forces of all atoms are fitted, those included that do not count: MACE has no mask",
     "steps are whole epochs, rounded up, which leave out the structures that fill no batch",
@@ -73,7 +74,8 @@ class MaceBridge(Bridge):
             ("train.xyz", material.train, material.train_targets),
             ("valid.xyz", material.validation, material.validation_targets),
         ):
-            write_extxyz(folder / name, data, targets, {"config_energy_weight": energy_weights(data.structures.counts)})
+            weights = energy_weights(self.job.recipe.loss.kind, data.structures.counts)
+            write_extxyz(folder / name, data, targets, {"config_energy_weight": weights})
         arguments = self.arguments(learning_rate)
         resumed = _latest_epoch(folder / "checkpoints")
         report.begin((resumed or 0) * epochs.steps)  # MACE repeats the epoch of its checkpoint
@@ -115,9 +117,9 @@ class MaceBridge(Bridge):
             "atomic_numbers": str(elements),
             "E0s": str(dict.fromkeys(elements, 0.0)),
             "scaling": "rms_forces_scaling",
-            "loss": "weighted",
+            "loss": _LOSSES[recipe.loss.kind],
             "energy_weight": recipe.loss.energy,
-            "forces_weight": recipe.loss.forces,
+            "forces_weight": recipe.loss.forces * (FORCE_SHARE if recipe.loss.kind == "l1" else 1.0),
             "batch_size": epochs.batch,
             "valid_batch_size": min(epochs.batch, self.material.validation.n_structures),
             "max_num_epochs": epochs.epochs,
@@ -145,15 +147,16 @@ class MaceBridge(Bridge):
         return float(final ** (1.0 / max(self._epochs.epochs - 1, 1)))
 
 
-def energy_weights(counts: IntArray) -> FloatArray:
-    """Return the weight of each structure's energy, because MACE's loss takes energies per atom: ``n²``.
+def energy_weights(kind: str, counts: IntArray) -> FloatArray:
+    """Return the weight of each structure's energy, because MACE's losses take energies per atom.
 
-    ``mean n² (ΔE / n)² = mean ΔE²``.
+    ``mean n² (ΔE / n)² = mean ΔE²`` and ``mean n |ΔE / n| = mean |ΔE|``.
 
     Args:
+        kind: ``l1`` or ``mse``.
         counts: Shape (n_structures,), atoms of each structure, n.
     """
-    return np.square(counts).astype(np.float64)
+    return (np.square(counts) if kind == "mse" else counts).astype(np.float64)
 
 
 def _as_line(arguments: dict[str, Any]) -> list[str]:

@@ -21,9 +21,8 @@ from bridge_toys import job_for, save, trained, whole_and_resumed
 
 from mlipbench.errors import ConfigError, WorkerError
 from mlipbench.recipe import Trainer
-from mlipbench.training.bridges.bridge import Material
+from mlipbench.training.bridges.bridge import FORCE_SHARE, Material
 from mlipbench.training.bridges.drive import train_bridged
-from mlipbench.training.bridges.fairchem_config import FORCE_SHARE
 
 if TYPE_CHECKING:
     from pathlib import Path

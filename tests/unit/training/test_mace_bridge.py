@@ -66,14 +66,15 @@ def job(split: Split, **changes: Any) -> TrainingJob:
     return job_for(split, **small | changes).model_copy(update={"net": "mace"})
 
 
-def test_the_loss_of_the_package_is_that_of_the_recipe() -> None:
-    from mace.modules import WeightedEnergyForcesLoss
+@pytest.mark.parametrize("kind", ["l1", "mse"])
+def test_the_loss_of_the_package_is_that_of_the_recipe(split: Split, kind: str) -> None:
+    from mace.modules import WeightedEnergyForcesL1L2Loss, WeightedEnergyForcesLoss
     from mace.tools.torch_geometric.batch import Batch
     from mace.tools.torch_geometric.data import Data
 
     counts, rng = np.array([2, 5, 3]), np.random.default_rng(1)
     error_e, error_f = rng.normal(size=3), rng.normal(size=(10, 3))
-    weights = energy_weights(counts)
+    weights = energy_weights(kind, counts)
     graphs = [
         Data(
             energy=torch.tensor(0.0, dtype=torch.float64),
@@ -85,11 +86,18 @@ def test_the_loss_of_the_package_is_that_of_the_recipe() -> None:
         )
         for s, count in enumerate(counts)
     ]
-    batch = Batch.from_data_list(graphs)
-    loss = WeightedEnergyForcesLoss(energy_weight=0.5, forces_weight=20.0)
-    found = loss(ref=batch, pred={"energy": torch.tensor(error_e), "forces": torch.tensor(error_f)})
-    # by hand: the mean over structures of squared energies, and over components of squared forces
-    assert float(found) == pytest.approx(0.5 * np.mean(error_e**2) + 20.0 * np.mean(error_f**2), rel=1e-6)
+    made = job(split, loss={"kind": kind, "energy": 0.5, "forces": 20.0})
+    arguments = MaceBridge(made, Material.of(made)).arguments(1e-2)
+    losses = {"weighted": WeightedEnergyForcesLoss, "l1l2energyforces": WeightedEnergyForcesL1L2Loss}
+    loss = losses[arguments["loss"]](energy_weight=arguments["energy_weight"], forces_weight=arguments["forces_weight"])
+    prediction = {"energy": torch.tensor(error_e), "forces": torch.tensor(error_f)}
+    found = float(loss(ref=Batch.from_data_list(graphs), pred=prediction))
+    # by hand: means over structures, and over components (or half of lengths) of forces
+    if kind == "mse":
+        expected = 0.5 * np.mean(error_e**2) + 20.0 * np.mean(error_f**2)
+    else:
+        expected = 0.5 * np.mean(np.abs(error_e)) + 20.0 * np.mean(np.sqrt((error_f**2).sum(axis=1))) / 2
+    assert found == pytest.approx(expected, rel=1e-6)
 
 
 def test_what_the_package_is_told(split: Split) -> None:
