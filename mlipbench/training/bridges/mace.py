@@ -39,8 +39,8 @@ _NAME: Final = "mace"
 _LOSSES: Final = {"l1": "l1l2energyforces", "mse": "weighted"}
 _CHECKPOINT: Final = re.compile(r"_epoch-(\d+)\.pt")
 _CONVERSIONS: Final = (
-    "energies are per atom: energy_weight = energy; config_energy_weight = n^2 (mse) or n (l1) of a structure's n atoms",
-    "mse: forces_weight = forces; l1: the mean over atoms of the error's length, times half the weight; equal on average",
+    "energies are per atom: energy_weight = energy; config_energy_weight = n^2 (mse) or n (l1), n atoms",
+    "forces_weight = forces (mse), or half of it for the mean over atoms of the error's length (l1)",
     "E0s are zero and the model has no shift; the energy reference of the recipe stands in for them",
     "forces of all atoms are fitted, those included that do not count: MACE has no mask",
     "steps are whole epochs, rounded up, which leave out the structures that fill no batch",
