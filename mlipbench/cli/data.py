@@ -2,13 +2,17 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mlipbench.cli import completion, options
 from mlipbench.cli.output import aligned, emit, emit_json, say
-from mlipbench.errors import DatasetError, ExitCode, MlipbenchError
+from mlipbench.errors import DatasetError, ExitCode, MlipbenchError, PrerequisiteError
+
+if TYPE_CHECKING:
+    from mlipbench.datasets.entry import DatasetEntry
+    from mlipbench.datasets.sources import Archive
 
 DatasetsArgument = Annotated[
     list[str],
@@ -17,7 +21,75 @@ DatasetsArgument = Annotated[
     ),
 ]
 
-app = typer.Typer(help="Prepare and verify datasets.", rich_markup_mode=None)
+app = typer.Typer(help="Fetch, prepare and verify datasets.", rich_markup_mode=None)
+
+
+@app.command()
+def fetch(
+    datasets: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DATASET[:SPLIT]...",
+            help="Names of shipped datasets or YAML files, and of one of their splits.",
+            autocompletion=completion.datasets,
+        ),
+    ],
+    data_root: Annotated[
+        Path | None,
+        typer.Option(
+            "--data-root", metavar="DIR", envvar="MLIPBENCH_DATA", help="Where to put them; the cache if left out."
+        ),
+    ] = None,
+    display: options.DisplayOption = None,
+    json: options.JsonOption = False,
+) -> int:
+    """Download the files of datasets, verify and unpack them; what is there already is verified only."""
+    from mlipbench.cachedir import default_cache
+    from mlipbench.cli.display import open_display
+    from mlipbench.datasets.fetch import fetch as get
+
+    root = data_root or default_cache() / options.FETCHED
+    rows: list[dict[str, Any]] = []
+    code = ExitCode.DONE
+    with open_display(display) as shown:
+        for entry, archive in _archives(datasets):
+            row = {"dataset": entry.name, "file": archive.file, "folder": str(root / archive.folder), "status": "ok"}
+            try:
+                found = get(entry, archive, root, shown)
+                row |= {"status": "downloaded" if found.downloaded else "there", "sha256": found.sha256}
+            except MlipbenchError as error:
+                say(f"mlipbench: error: {error}")
+                row |= {"status": "failed", "problem": str(error)}
+                code = max(code, error.exit_code)
+            rows.append(row)
+    if json:
+        emit_json(rows)
+    else:
+        emit(aligned(rows, ("dataset", "file", "status", "folder")))
+    return int(code)
+
+
+def _archives(names: list[str]) -> "list[tuple[DatasetEntry, Archive]]":
+    """Return what the datasets, or the splits of them that are named, are published in.
+
+    Raises:
+        ConfigError: There is no such dataset or split.
+        PrerequisiteError: Nobody says where it is published.
+    """
+    from mlipbench.datasets.entry import load_entry
+
+    found: dict[tuple[str, str], tuple[DatasetEntry, Archive]] = {}
+    for name in names:
+        dataset, _, split = name.partition(":")
+        entry = load_entry(dataset)
+        if split:
+            entry.split(split)
+        wanted = [archive for archive in entry.sources if not split or archive.serves(split)]
+        if not wanted:
+            remedy = "it comes with the package" if entry.root == "package" else f"its page: {entry.url}"
+            raise PrerequisiteError("there is nothing to download", where=f"dataset {name}", remedy=remedy)
+        found |= {(entry.name, archive.file): (entry, archive) for archive in wanted}
+    return list(found.values())
 
 
 @app.command()

@@ -98,6 +98,8 @@ MemoryLimitOption = Annotated[
 ]
 
 DEFAULT_RESULTS = Path("results")
+FETCHED = "data"
+"""Folder of the cache that data are fetched into where no other one is given."""
 _LEAST_MEMORY = 64 * 2**20
 
 
@@ -157,7 +159,7 @@ class Request:
 
 
 def data_location(data_root: Path | None) -> "DataLocation":
-    """Return where data are.
+    """Return where data are: below the folder given, else where `mlipbench data fetch` puts them without one.
 
     Raises:
         PrerequisiteError: The directory does not exist.
@@ -169,4 +171,6 @@ def data_location(data_root: Path | None) -> "DataLocation":
     if data_root is not None and not data_root.is_dir():
         remedy = "give --data-root or MLIPBENCH_DATA a directory that exists"
         raise PrerequisiteError("there is no such directory", file=data_root, remedy=remedy)
-    return DataLocation(data_root, default_cache())
+    cache = default_cache()
+    fetched = cache / FETCHED
+    return DataLocation(data_root or (fetched if fetched.is_dir() else None), cache)

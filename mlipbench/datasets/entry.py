@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from mlipbench.datasets.names import ENTRIES, entry_names
+from mlipbench.datasets.sources import Archive
 from mlipbench.errors import ConfigError
 from mlipbench.models.interface import EnergyReference
 from mlipbench.units import energy_factor, forces_factor, length_factor, stress_factor
@@ -169,6 +170,7 @@ class DatasetEntry(_Closed):
         cluster: Which structures depend on each other.
         root: Where the files are looked for.
         splits: The splits by name.
+        sources: Where the files are published, for `mlipbench data fetch`.
         fit_split: Split that fitted models and energy shifts are fitted on.
         references: Source of reference energies, where the files hold them.
         membership: What is known about the splits' relation to published ones.
@@ -191,6 +193,7 @@ class DatasetEntry(_Closed):
     cluster: ClusterKind
     root: Root
     splits: Annotated[dict[SplitName, SplitSpec], Field(min_length=1)]
+    sources: tuple[Archive, ...] = ()
     fit_split: str | None = None
     references: References | None = None
     membership: str = ""
@@ -202,6 +205,10 @@ class DatasetEntry(_Closed):
         for name in (self.fit_split, self.references.split if self.references else None):
             if name is not None and name not in self.splits:
                 raise ValueError(f"there is no split {name!r}; {did_you_mean(name, self.splits)}")
+        for archive in self.sources:
+            for name in archive.splits:
+                if name not in self.splits:
+                    raise ValueError(f"sources: there is no split {name!r}; {did_you_mean(name, self.splits)}")
         for name, spec in self.splits.items():
             keys = spec.keys or self.keys
             if self.cluster is ClusterKind.KEY and keys.cluster is None:
