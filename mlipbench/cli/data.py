@@ -55,7 +55,7 @@ def fetch(
         for entry, archive in _archives(datasets):
             row = {"dataset": entry.name, "file": archive.file, "folder": str(root / archive.folder), "status": "ok"}
             try:
-                found = get(entry, archive, root, shown)
+                found = get(archive, root, shown)
                 row |= {"status": "downloaded" if found.downloaded else "there", "sha256": found.sha256}
             except MlipbenchError as error:
                 say(f"mlipbench: error: {error}")

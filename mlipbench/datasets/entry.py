@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 __all__ = [
     "ClusterKind",
     "DatasetEntry",
+    "Indices",
     "Keys",
     "References",
     "Root",
     "SplitSpec",
     "Units",
+    "alternatives",
     "entry_names",
     "load_entry",
 ]
@@ -70,7 +72,19 @@ def _inside(pattern: str) -> str:
     return pattern
 
 
+def _each_inside(pattern: str) -> str:
+    for name in alternatives(pattern):
+        _inside(name)
+    return pattern
+
+
+def alternatives(pattern: str) -> list[str]:
+    """Return the patterns that stand for one set of files, the preferred one first; ``|`` is between them."""
+    return [name.strip() for name in pattern.split("|")]
+
+
 RelativePath = Annotated[str, AfterValidator(_inside)]
+Patterns = Annotated[str, AfterValidator(_each_inside)]
 SplitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
 
@@ -120,11 +134,25 @@ class Keys(_Closed):
     pbc: str | None = None
 
 
+class Indices(_Closed):
+    """A file with the numbers of a split's structures, one a line.
+
+    Attributes:
+        file: Path below the root; ``|`` is between alternatives.
+        first: The number of the first structure, 0 or 1.
+    """
+
+    file: Patterns
+    first: Literal[0, 1] = 0
+
+
 class SplitSpec(_Closed):
     """Which structures make up a split.
 
     Attributes:
-        files: Glob patterns below the root; matches are read in natural (number-aware) order, pattern by pattern.
+        files: Glob patterns below the root; matches are read in natural (number-aware) order, pattern by pattern. Where
+            files have several names, ``|`` is between them, and the first that is there is taken.
+        indices: Published numbers of the structures to take; `shuffle_seed` and `slice` choose among these.
         shuffle_seed: Seed of a permutation of the structures of all files before `slice` is taken.
         slice: Start, stop and step, as in Python. Splits with one seed and slices that do not overlap are disjoint.
             The structures taken keep the order of the files.
@@ -132,7 +160,8 @@ class SplitSpec(_Closed):
         note: Anything a reader of results should know.
     """
 
-    files: Annotated[tuple[RelativePath, ...], Field(min_length=1)]
+    files: Annotated[tuple[Patterns, ...], Field(min_length=1)]
+    indices: Indices | None = None
     shuffle_seed: Annotated[int, Field(ge=0)] | None = None
     slice: tuple[int | None, int | None, int | None] | None = None
     keys: Keys | None = None

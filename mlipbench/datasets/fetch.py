@@ -16,7 +16,6 @@ from mlipbench.trusted import check_named
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mlipbench.datasets.entry import DatasetEntry
     from mlipbench.datasets.sources import Archive
     from mlipbench.progress import Display
 
@@ -62,14 +61,13 @@ def presence(archive: Archive, root: Path) -> Presence:
     return Presence.PLACED if _place(archive, root).is_file() else Presence.ABSENT
 
 
-def fetch(entry: DatasetEntry, archive: Archive, root: Path, display: Display) -> Fetched:
+def fetch(archive: Archive, root: Path, display: Display) -> Fetched:
     """Make sure that a published file is there, verified and, where it is an archive, unpacked.
 
     A file of that name that somebody placed there is taken; what an earlier command left of a download goes on. An
     archive that was downloaded is deleted once it is unpacked.
 
     Args:
-        entry: The dataset.
         archive: The file.
         root: The data root.
         display: Shows progress.
@@ -88,7 +86,7 @@ def fetch(entry: DatasetEntry, archive: Archive, root: Path, display: Display) -
         downloaded = not path.is_file()
         if downloaded:
             _download(archive, path, display)
-        sha256 = _verified(entry, archive, path)
+        sha256 = _verified(archive, path)
         content = {"sha256": sha256, **_stamp(path)}
         if archive.unpack:
             content = {"sha256": sha256, "unpacked": unpack(path, folder, _most_bytes(archive, path))}
@@ -135,7 +133,7 @@ def _download(archive: Archive, path: Path, display: Display) -> None:
     )
 
 
-def _verified(entry: DatasetEntry, archive: Archive, path: Path) -> str:
+def _verified(archive: Archive, path: Path) -> str:
     """Return the SHA-256 of a file whose checksums are as published, or as at its first use where none are.
 
     Raises:
@@ -154,7 +152,7 @@ def _verified(entry: DatasetEntry, archive: Archive, path: Path) -> str:
                 remedy="delete it and fetch it again",
             )  # fmt: skip
     if archive.checksum is None:
-        check_named(f"data-{entry.name}", archive.file, path, None)
+        check_named("data", archive.urls[0], path, None)
     return sums["sha256"].hexdigest()
 
 

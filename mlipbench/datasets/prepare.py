@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from mlipbench.datasets.children import Job, Limits, convert_files
-from mlipbench.datasets.entry import MINI, DatasetEntry, Root, SplitSpec
+from mlipbench.datasets.entry import MINI, DatasetEntry, Root, alternatives
 from mlipbench.datasets.readers import Format, file_format
 from mlipbench.datasets.records import Reading
+from mlipbench.datasets.selection import selection
 from mlipbench.datasets.writer import ColumnarWriter
 from mlipbench.errors import ConfigError, DatasetError, PrerequisiteError, from_os_error
 from mlipbench.structures.columnar import Labels, Split, read_meta
@@ -80,14 +81,43 @@ def find_files(entry: DatasetEntry, split: str, location: DataLocation) -> list[
     spec = entry.split(split)
     root = root_of(entry, location)
     files: dict[Path, None] = {}
-    for pattern in spec.files:
-        found = [path for match in root.glob(pattern) for path in (_data_files(match) if match.is_dir() else [match])]
+    for patterns in spec.files:
+        found = _matches(root, patterns)
         if not found:
-            remedy = "the installation is incomplete" if entry.root is Root.PACKAGE else _ROOT_REMEDY
-            where = f"dataset {entry.name}, split {split}"
-            raise PrerequisiteError("no such file", file=root / pattern, where=where, remedy=remedy)
+            raise _missing(entry, split, root / alternatives(patterns)[0])
         files |= dict.fromkeys(sorted(found, key=lambda path: natural_key(path.relative_to(root).as_posix())))
     return list(files)
+
+
+def _matches(root: Path, patterns: str) -> list[Path]:
+    """Return what the first of some patterns that matches anything does match; data files stand for their folder."""
+    for pattern in alternatives(patterns):
+        found = [path for match in root.glob(pattern) for path in (_data_files(match) if match.is_dir() else [match])]
+        if found:
+            return found
+    return []
+
+
+def _missing(entry: DatasetEntry, split: str, path: Path) -> PrerequisiteError:
+    remedy = "the installation is incomplete" if entry.root is Root.PACKAGE else _ROOT_REMEDY
+    if any(archive.serves(split) for archive in entry.sources):
+        remedy = f"give `mlipbench data fetch {entry.name}:{split}`, or {_ROOT_REMEDY}"
+    return PrerequisiteError("no such file", file=path, where=f"dataset {entry.name}, split {split}", remedy=remedy)
+
+
+def _index_file(entry: DatasetEntry, split: str, root: Path) -> Path | None:
+    """Return the file with the numbers of a split's structures, None where there is none.
+
+    Raises:
+        PrerequisiteError: It is missing.
+    """
+    indices = entry.split(split).indices
+    if indices is None:
+        return None
+    for name in alternatives(indices.file):
+        if (root / name).is_file():
+            return root / name
+    raise _missing(entry, split, root / alternatives(indices.file)[0])
 
 
 def root_of(entry: DatasetEntry, location: DataLocation) -> Path:
@@ -131,8 +161,9 @@ def open_split(
         PrerequisiteError: A file, a package or disk space is missing.
     """
     files = find_files(entry, split, location)
-    source = _source(entry, split, files)
-    directory = _directory(entry, split, location, files)
+    indices = _index_file(entry, split, root_of(entry, location))
+    source = _source(entry, split, files, indices)
+    directory = _directory(entry, split, location, [*files, indices] if indices else files)
     cached = _cached(directory, source, entry.name, split)
     if cached is not None:
         return cached
@@ -140,7 +171,9 @@ def open_split(
         with _lock(directory):
             cached = _cached(directory, source, entry.name, split)
             if cached is None:
-                _build(entry, split, directory, _Build(source, files, root_of(entry, location), limits, progress))
+                _build(
+                    entry, split, directory, _Build(source, files, indices, root_of(entry, location), limits, progress)
+                )
     except OSError as error:
         raise from_os_error(error, directory) from None
     return cached or Split(directory, entry.name, split)
@@ -154,8 +187,9 @@ def is_prepared(entry: DatasetEntry, split: str, location: DataLocation) -> bool
         PrerequisiteError: A file is missing.
     """
     files = find_files(entry, split, location)
-    directory = _directory(entry, split, location, files)
-    return _cached(directory, _source(entry, split, files), entry.name, split) is not None
+    indices = _index_file(entry, split, root_of(entry, location))
+    directory = _directory(entry, split, location, [*files, indices] if indices else files)
+    return _cached(directory, _source(entry, split, files, indices), entry.name, split) is not None
 
 
 def verify(entry: DatasetEntry, split: str, location: DataLocation) -> VerifyReport:
@@ -210,6 +244,7 @@ _ROOT_REMEDY: Final = "put the file there, or give its folder with --data-root o
 class _Build:
     source: dict[str, Any]
     files: list[Path]
+    indices: Path | None
     root: Path
     limits: Limits | None
     progress: Callable[[int, int], None] | None
@@ -220,18 +255,24 @@ def _data_files(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.is_file() and path.name.endswith(endings)]
 
 
-def _source(entry: DatasetEntry, split: str, files: Sequence[Path]) -> dict[str, Any]:
+def _source(entry: DatasetEntry, split: str, files: Sequence[Path], indices: Path | None) -> dict[str, Any]:
     """Return what the cached columns of a split depend on, as it is after a round trip through JSON."""
     spec = entry.split(split)
-    stats = [(path.resolve(), path.stat()) for path in files]
+    stamps = [_stamp(path) for path in files]
     source = {
         "converter": CONVERTER,
         "reading": reading_of(entry, split).to_json(),
         "selection": [spec.shuffle_seed, spec.slice],
-        "files": [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats],
+        "files": stamps,
+        **({} if indices is None else {"indices": [*_stamp(indices), spec.indices.first if spec.indices else 0]}),
     }
     restored: dict[str, Any] = json.loads(json.dumps(source))
     return restored
+
+
+def _stamp(path: Path) -> list[Any]:
+    stat = path.stat()
+    return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
 
 
 def _digest(path: Path) -> str:
@@ -278,7 +319,9 @@ def _build(entry: DatasetEntry, split: str, directory: Path, build: _Build) -> N
         convert_files(jobs, build.limits or Limits(), build.progress)
         source = build.source | {"sha256": [_digest(path) for path in build.files]}
         with ColumnarWriter(work / "split", source) as writer:
-            _merge([Split(job.output) for job in jobs], entry.split(split), split, writer)
+            shards = [Split(job.output) for job in jobs]
+            chosen = selection(sum(len(shard) for shard in shards), entry.split(split), build.indices)
+            _merge(shards, chosen, split, writer)
         _check_ids(Split(work / "split"), entry.name, split)
         if directory.exists():
             directory.rename(work / "replaced")
@@ -291,31 +334,21 @@ def _label(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix().removesuffix(file_format(path))
 
 
-def _merge(shards: Sequence[Split], spec: SplitSpec, name: str, writer: ColumnarWriter) -> None:
-    selection = _selection(sum(len(shard) for shard in shards), spec)
-    if not selection.size:
+def _merge(shards: Sequence[Split], wanted: IntArray, name: str, writer: ColumnarWriter) -> None:
+    if not wanted.size:
         raise ConfigError("the slice selects no structure", where=f"splits.{name}.slice")
     base = 0
     for shard in shards:
         clusters = shard.cluster_names[shard.clusters] if shard.has_cluster_names else None
         for start, stop in shard.chunks():
-            first, last = np.searchsorted(selection, [base + start, base + stop])
-            chosen = selection[first:last] - base
+            first, last = np.searchsorted(wanted, [base + start, base + stop])
+            chosen = wanted[first:last] - base
             if chosen.size:
                 structures = shard.structures(start, stop)
                 labels = _take(shard.labels(start, stop), structures, chosen - start)
                 names = None if clusters is None else clusters[chosen]
                 writer.append(structures.select(chosen - start), labels, names)
         base += len(shard)
-
-
-def _selection(n: int, spec: SplitSpec) -> IntArray:
-    """Return the indices of a split's structures in rising order."""
-    order = np.arange(n)
-    if spec.shuffle_seed is not None:
-        # sorted raw output of the bit generator: unlike Generator.permutation it may not change between numpy versions
-        order = np.argsort(np.random.PCG64(spec.shuffle_seed).random_raw(n), kind="stable")
-    return np.sort(order[slice(*(spec.slice or (None, None, None)))])
 
 
 def _take(labels: Labels, structures: StructureBatch, chosen: IntArray) -> Labels:

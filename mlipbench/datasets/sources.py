@@ -19,7 +19,7 @@ class Archive(BaseModel):
         urls: Where it can be had; mirrors follow the official address.
         md5: Checksum, None where nobody published one.
         sha256: Likewise. Where neither was published, the first download records one.
-        folder: Folder below the data root that it goes to, and is unpacked into.
+        folder: Folder below the data root that it goes to, and is unpacked into; ``.`` is the root itself.
         unpack: Whether it is a tar or zip archive.
         size: Bytes to download, as published and thus perhaps rounded; None where nobody says.
         unpacked: Likewise, bytes on disk after unpacking.
@@ -32,7 +32,7 @@ class Archive(BaseModel):
     urls: Annotated[tuple[str, ...], Field(min_length=1)]
     md5: str | None = None
     sha256: str | None = None
-    folder: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
+    folder: Annotated[str, Field(pattern=r"^(\.|[A-Za-z0-9][A-Za-z0-9._/-]*)$")]
     unpack: bool = False
     size: PositiveInt | None = None
     unpacked: PositiveInt | None = None

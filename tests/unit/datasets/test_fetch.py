@@ -63,7 +63,7 @@ def entry(*urls: str, **changes: Any) -> DatasetEntry:
 
 
 def get(given: DatasetEntry, root: Path) -> fetching.Fetched:
-    return fetch(given, given.sources[0], root, SilentDisplay())
+    return fetch(given.sources[0], root, SilentDisplay())
 
 
 def error_of(given: DatasetEntry, root: Path) -> MlipbenchError:

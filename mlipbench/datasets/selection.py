@@ -1,0 +1,71 @@
+"""Which of the structures of some files make up a split."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from mlipbench.errors import DatasetError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlipbench.datasets.entry import SplitSpec
+    from mlipbench.typing import IntArray
+
+_MOST_BYTES: Final = 1 << 30
+_LONGEST: Final = 12  # digits
+
+
+def selection(n: int, spec: SplitSpec, index_file: Path | None) -> IntArray:
+    """Return the indices of a split's structures in rising order.
+
+    Args:
+        n: Number of structures in the files.
+        spec: The split.
+        index_file: File with the numbers that `SplitSpec.indices` declares.
+
+    Raises:
+        DatasetError: That file holds something else than different numbers of structures.
+    """
+    order = np.arange(n)
+    if spec.indices is not None and index_file is not None:
+        order = read_indices(index_file, n, spec.indices.first)
+    if spec.shuffle_seed is not None:
+        # sorted raw output of the bit generator: unlike Generator.permutation it may not change between numpy versions
+        order = order[np.argsort(np.random.PCG64(spec.shuffle_seed).random_raw(len(order)), kind="stable")]
+    return np.sort(order[slice(*(spec.slice or (None, None, None)))])
+
+
+def read_indices(path: Path, n: int, first: int) -> IntArray:
+    """Return the indices, counted from 0, that a file holds one a line.
+
+    Args:
+        path: The file.
+        n: Number of structures there are.
+        first: The number of the first of them.
+
+    Raises:
+        DatasetError: A line is no number of a structure, or a number stands there twice.
+    """
+    if path.stat().st_size > _MOST_BYTES:
+        raise DatasetError("is larger than a list of structures can be", file=path)
+    found = []
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        text = line.strip()
+        if not text:
+            continue
+        if not text.isdigit() or len(text) > _LONGEST or not first <= int(text) < first + n:
+            shown = text[:20].decode("ascii", "replace")
+            raise DatasetError(
+                f"{shown!r} is no number of a structure; there are {first} to {first + n - 1}", file=path,
+                where=f"line {number}", remedy="get the file again, and the data that belong to it",
+            )  # fmt: skip
+        found.append(int(text) - first)
+    indices = np.array(found, dtype=np.int64)
+    values, counts = np.unique(indices, return_counts=True)
+    if len(values) < len(indices):
+        twice = int(values[np.argmax(counts)]) + first
+        raise DatasetError(f"the number {twice} stands there twice", file=path, remedy="get the file again")
+    return indices

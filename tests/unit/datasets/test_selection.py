@@ -1,0 +1,141 @@
+"""Published numbers of structures, and files with several names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from mlipbench.datasets.entry import SplitSpec, entry_names, load_entry
+from mlipbench.datasets.prepare import DataLocation, find_files, open_split
+from mlipbench.datasets.selection import read_indices, selection
+from mlipbench.errors import DatasetError, PrerequisiteError
+from mlipbench.units import energy_factor, forces_factor
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+N = 12
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """What rMD17's archive unpacks to, with twelve frames of a molecule of three atoms."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "data/rmd17"
+    (folder / "npz_data").mkdir(parents=True)
+    (folder / "splits").mkdir()
+    np.savez(
+        folder / "npz_data/rmd17_ethanol.npz",
+        nuclear_charges=np.array([8, 1, 1], dtype=np.uint8),
+        coords=rng.normal(size=(N, 3, 3)),
+        energies=np.arange(N) - 97_000.0,
+        forces=rng.normal(size=(N, 3, 3)),
+        old_indices=np.arange(N),
+    )
+    for name, numbers in {"train_01": [7, 0, 3], "test_01": [11, 1]}.items():
+        text = "".join(f"{number}\n" for number in numbers)
+        (folder / f"splits/index_{name}.csv").write_text(text)
+    return tmp_path / "data"
+
+
+def opened(root: Path, split: str = "train_01") -> list[float]:
+    """Return the energies in kcal/mol."""
+    location = DataLocation(root, root.parent / "cache")
+    data = open_split(load_entry("rmd17-ethanol"), split, location)
+    return (data.labels(0, len(data)).energy / energy_factor("kcal/mol")).round(6).tolist()
+
+
+def test_published_folds_are_taken_in_the_order_of_the_file(root):
+    assert opened(root) == [-97_000.0, -96_997.0, -96_993.0]
+    assert opened(root, "test_01") == [-96_999.0, -96_989.0]
+
+
+def test_a_changed_list_is_read_again(root):
+    opened(root)
+    (root / "rmd17/splits/index_train_01.csv").write_text("5\n")
+    assert opened(root) == [-96_995.0]
+
+
+def test_units_are_those_of_the_entry(root):
+    location = DataLocation(root, root.parent / "cache")
+    data = open_split(load_entry("rmd17-ethanol"), "test_01", location)
+    with np.load(root / "rmd17/npz_data/rmd17_ethanol.npz") as file:
+        expected = file["forces"][[1, 11]].reshape(-1, 3) * forces_factor("kcal/mol/A")
+    np.testing.assert_allclose(data.labels(0, 2).forces, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("1\ntwo\n", "line 2: 'two' is no number of a structure; there are 0 to 11; get the file again, and"),
+        ("1\n12\n", "line 2: '12' is no number of a structure"),
+        ("-1\n", "line 1: '-1' is no number of a structure"),
+        ("9" * 5000, "line 1: '99999999999999999999' is no number of a structure"),
+        ("3\n4\n3\n", "the number 3 stands there twice; get the file again"),
+    ],
+)
+def test_lists_of_something_else_get_one_line(root, text, problem):
+    path = root / "rmd17/splits/index_train_01.csv"
+    path.write_text(text)
+    with pytest.raises(DatasetError) as caught:
+        opened(root)
+    assert str(caught.value).startswith(f"{path}: {problem}")
+
+
+def test_numbers_may_begin_with_one(tmp_path):
+    path = tmp_path / "train_ids.txt"
+    path.write_bytes(b"1\r\n4\r\n\r\n")
+    assert read_indices(path, 4, 1).tolist() == [0, 3]
+    path.write_text("0\n")
+    with pytest.raises(DatasetError, match="there are 1 to 4"):
+        read_indices(path, 4, 1)
+
+
+def test_seed_and_slice_choose_among_published_numbers(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_text("\n".join(str(number) for number in range(0, 100, 2)))
+    parts = []
+    for part in ([None, 30, None], [30, None, None]):
+        spec = SplitSpec(files=("a.npz",), indices={"file": "list.csv"}, shuffle_seed=1, slice=part)
+        parts.append(selection(100, spec, path))
+    assert [len(part) for part in parts] == [30, 20]
+    assert sorted(np.concatenate(parts).tolist()) == list(range(0, 100, 2))
+
+
+@pytest.mark.parametrize(
+    "name", ["md17/md17_ethanol.npz", "md17/ethanol_dft.npz", "md17_ethanol.npz", "ethanol_dft.npz"]
+)
+def test_old_and_new_names_and_places_of_md17_are_known(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    assert find_files(load_entry("md17-ethanol"), "val", DataLocation(tmp_path, tmp_path)) == [path]
+
+
+def test_what_is_missing_can_be_fetched(tmp_path):
+    with pytest.raises(PrerequisiteError) as caught:
+        find_files(load_entry("md17-benzene"), "test", DataLocation(tmp_path, tmp_path))
+    assert str(caught.value) == (
+        f"{tmp_path}/md17/md17_benzene2017.npz: dataset md17-benzene, split test: no such file; give `mlipbench data"
+        " fetch md17-benzene:test`, or put the file there, or give its folder with --data-root or MLIPBENCH_DATA"
+    )
+
+
+def test_a_missing_list_is_missing(root):
+    (root / "rmd17/splits/index_train_01.csv").unlink()
+    with pytest.raises(PrerequisiteError, match=r"index_train_01\.csv: dataset rmd17-ethanol, split train_01: no such"):
+        opened(root)
+
+
+def test_alternatives_do_not_leave_the_root():
+    with pytest.raises(ValueError, match="below the root"):
+        SplitSpec(files=("a.npz | ../b.npz",))
+
+
+@pytest.mark.parametrize("name", entry_names())
+def test_shipped_entries_are_valid_and_say_where_they_come_from(name):
+    entry = load_entry(name)
+    assert entry.licence
+    assert entry.citation
