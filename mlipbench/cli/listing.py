@@ -1,5 +1,6 @@
 """``mlipbench list``: what is there, from the files that declare it."""
 
+import os
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -43,7 +44,7 @@ def list_(
     if json:
         emit_json(_counted(rows) if kind is Kind.MODELS else rows)
     elif rows:
-        emit(aligned(_with_sizes(rows) if kind is Kind.ENVIRONMENTS else rows, columns))
+        emit(aligned(_with_sizes(rows) if "size" in columns else rows, columns))
         for row in rows:
             if row.get("problem"):
                 say(f"mlipbench: {row['name']}: {row['problem']}")
@@ -118,8 +119,26 @@ def _datasets() -> Rows:
     for name in entry_names():
         entry = _read(ENTRIES / f"{name}.yaml")
         fields = {key: entry.get(key) for key in ("title", "level_of_theory", "energy_reference")}
-        rows.append({"name": name, **fields, "splits": list(entry.get("splits", ()))})
+        rows.append({"name": name, **fields, "splits": list(entry.get("splits", ())), **_files(entry)})
     return rows
+
+
+def _files(entry: "Mapping[str, Any]") -> dict[str, Any]:
+    """Return whether the files of a dataset are there, and how much there is to download, in bytes."""
+    from mlipbench.cachedir import default_cache
+    from mlipbench.datasets.fetch import presence
+    from mlipbench.datasets.sources import Archive
+
+    if entry.get("root") == "package":
+        return {"files": "embedded", "bytes": None}
+    root = Path(os.environ.get("MLIPBENCH_DATA") or default_cache() / options.FETCHED)
+    archives = [Archive.model_validate(archive) for archive in entry.get("sources", ())]
+    if not archives:
+        return {"files": "your own", "bytes": None}
+    found = {presence(archive, root) for archive in archives}
+    sizes = [archive.size for archive in archives]
+    state = found.pop() if len(found) == 1 else "in part"
+    return {"files": str(state), "bytes": None if None in sizes else sum(size or 0 for size in sizes)}
 
 
 def _metrics() -> Rows:
@@ -202,7 +221,7 @@ _LISTS: dict[Kind, tuple[tuple[str, ...], Callable[[], Rows]]] = {
     Kind.MODELS: (("name", "adapter", "environment", "forces", "energy_reference", "level_of_theory"), _models),
     Kind.SUITES: (("name", "version", "models", "datasets", "description"), _suites),
     Kind.RECIPES: (("name", "version", "model", "dataset", "preset", "description"), _recipes),
-    Kind.DATASETS: (("name", "splits", "level_of_theory", "energy_reference", "title"), _datasets),
+    Kind.DATASETS: (("name", "files", "size", "splits", "level_of_theory", "energy_reference", "title"), _datasets),
     Kind.METRICS: (("name", "task", "unit", "better", "title"), _metrics),
     Kind.ENVIRONMENTS: (("name", "ready", "how", "python", "packages", "size", "path"), _environments),
 }
