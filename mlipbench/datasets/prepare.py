@@ -129,9 +129,10 @@ def root_of(entry: DatasetEntry, location: DataLocation) -> Path:
     if entry.root is Root.PACKAGE:
         return MINI
     if location.data_root is None:
+        fetch = f"give `mlipbench data fetch {entry.name}`, or " if entry.sources else "give "
         raise PrerequisiteError(
             f"dataset {entry.name!r} needs files and no data root is given",
-            remedy="give the folder that holds them with --data-root or MLIPBENCH_DATA",
+            remedy=f"{fetch}the folder that holds them with --data-root or MLIPBENCH_DATA",
         )
     return location.data_root
 
