@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from mlipbench.datasets.names import ENTRIES, entry_names
 from mlipbench.datasets.sources import Archive
@@ -23,6 +23,7 @@ __all__ = [
     "DatasetEntry",
     "Indices",
     "Keys",
+    "MdsimSplit",
     "References",
     "Root",
     "SplitSpec",
@@ -146,6 +147,35 @@ class Indices(_Closed):
     first: Literal[0, 1] = 0
 
 
+class MdsimSplit(_Closed):
+    """A split as MDSim draws it, by two calls of scikit-learn's ``train_test_split`` with the seed 123.
+
+    The first call takes the test structures, the second the validation structures among the first of the others.
+    Source: Fu et al., TMLR 2023, code kyonofx/MDsim.
+
+    Attributes:
+        part: Which part it is.
+        test: Number of test structures; or
+        pool: Number of all others.
+        size: Number of training and validation structures together, the first of the pool.
+        val: Number of validation structures.
+    """
+
+    part: Literal["train", "val", "test"]
+    test: PositiveInt | None = None
+    pool: PositiveInt | None = None
+    size: PositiveInt
+    val: PositiveInt
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if (self.test is None) == (self.pool is None):
+            raise ValueError("give either test or pool")
+        if self.val >= self.size or (self.pool is not None and self.size > self.pool):
+            raise ValueError("val is less than size, and size at most pool")
+        return self
+
+
 class SplitSpec(_Closed):
     """Which structures make up a split.
 
@@ -153,6 +183,7 @@ class SplitSpec(_Closed):
         files: Glob patterns below the root; matches are read in natural (number-aware) order, pattern by pattern. Where
             files have several names, ``|`` is between them, and the first that is there is taken.
         indices: Published numbers of the structures to take; `shuffle_seed` and `slice` choose among these.
+        mdsim: MDSim's own way to cut the structures of all files, in place of the three that follow.
         shuffle_seed: Seed of a permutation of the structures of all files before `slice` is taken.
         slice: Start, stop and step, as in Python. Splits with one seed and slices that do not overlap are disjoint.
             The structures taken keep the order of the files.
@@ -162,10 +193,17 @@ class SplitSpec(_Closed):
 
     files: Annotated[tuple[Patterns, ...], Field(min_length=1)]
     indices: Indices | None = None
+    mdsim: MdsimSplit | None = None
     shuffle_seed: Annotated[int, Field(ge=0)] | None = None
     slice: tuple[int | None, int | None, int | None] | None = None
     keys: Keys | None = None
     note: str = ""
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        if self.mdsim is not None and (self.indices, self.shuffle_seed, self.slice) != (None, None, None):
+            raise ValueError("mdsim leaves nothing for indices, shuffle_seed and slice to choose")
+        return self
 
 
 class References(_Closed):

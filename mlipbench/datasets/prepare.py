@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from mlipbench.datasets.children import Job, Limits, convert_files
-from mlipbench.datasets.entry import MINI, DatasetEntry, Root, alternatives
+from mlipbench.datasets.entry import MINI, DatasetEntry, Root, SplitSpec, alternatives
 from mlipbench.datasets.readers import Format, file_format
 from mlipbench.datasets.records import Reading
 from mlipbench.datasets.selection import selection
@@ -263,12 +263,17 @@ def _source(entry: DatasetEntry, split: str, files: Sequence[Path], indices: Pat
     source = {
         "converter": CONVERTER,
         "reading": reading_of(entry, split).to_json(),
-        "selection": [spec.shuffle_seed, spec.slice],
+        "selection": _choice(spec),
         "files": stamps,
         **({} if indices is None else {"indices": [*_stamp(indices), spec.indices.first if spec.indices else 0]}),
     }
     restored: dict[str, Any] = json.loads(json.dumps(source))
     return restored
+
+
+def _choice(spec: SplitSpec) -> list[Any]:
+    mdsim = [] if spec.mdsim is None else [spec.mdsim.model_dump()]
+    return [spec.shuffle_seed, spec.slice, *mdsim]
 
 
 def _stamp(path: Path) -> list[Any]:
@@ -283,7 +288,7 @@ def _digest(path: Path) -> str:
 
 def _directory(entry: DatasetEntry, split: str, location: DataLocation, files: Sequence[Path]) -> Path:
     spec = entry.split(split)
-    parts = [reading_of(entry, split).to_json(), spec.shuffle_seed, spec.slice, [str(path.resolve()) for path in files]]
+    parts = [reading_of(entry, split).to_json(), *_choice(spec), [str(path.resolve()) for path in files]]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
     return location.cache / "datasets" / entry.name / f"{split}-{key}"
 

@@ -11,11 +11,12 @@ from mlipbench.errors import DatasetError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mlipbench.datasets.entry import SplitSpec
+    from mlipbench.datasets.entry import MdsimSplit, SplitSpec
     from mlipbench.typing import IntArray
 
 _MOST_BYTES: Final = 1 << 30
 _LONGEST: Final = 12  # digits
+_MDSIM_SEED: Final = 123
 
 
 def selection(n: int, spec: SplitSpec, index_file: Path | None) -> IntArray:
@@ -27,8 +28,10 @@ def selection(n: int, spec: SplitSpec, index_file: Path | None) -> IntArray:
         index_file: File with the numbers that `SplitSpec.indices` declares.
 
     Raises:
-        DatasetError: That file holds something else than different numbers of structures.
+        DatasetError: That file holds something else than different numbers of structures, or there are too few.
     """
+    if spec.mdsim is not None:
+        return mdsim_part(n, spec.mdsim)
     order = np.arange(n)
     if spec.indices is not None and index_file is not None:
         order = read_indices(index_file, n, spec.indices.first)
@@ -36,6 +39,32 @@ def selection(n: int, spec: SplitSpec, index_file: Path | None) -> IntArray:
         # sorted raw output of the bit generator: unlike Generator.permutation it may not change between numpy versions
         order = order[np.argsort(np.random.PCG64(spec.shuffle_seed).random_raw(len(order)), kind="stable")]
     return np.sort(order[slice(*(spec.slice or (None, None, None)))])
+
+
+def mdsim_part(n: int, rule: MdsimSplit) -> IntArray:
+    """Return the indices of a part as MDSim draws it, in rising order.
+
+    scikit-learn's ``train_test_split`` takes the test structures from the beginning of a permutation by numpy's legacy
+    generator, which never changes, and the others from behind them.
+
+    Args:
+        n: Number of structures.
+        rule: The part, and the sizes.
+
+    Raises:
+        DatasetError: There are too few structures.
+    """
+    n_test = n - rule.pool if rule.pool is not None else rule.test or 0
+    if n_test <= 0 or n - n_test < rule.size:
+        raise DatasetError(
+            f"{n} structures are too few for this split", remedy="the file does not hold the whole published dataset"
+        )
+    order = np.random.RandomState(_MDSIM_SEED).permutation(n)
+    if rule.part == "test":
+        return np.sort(order[:n_test])
+    chosen = order[n_test : n_test + rule.size]
+    again = np.random.RandomState(_MDSIM_SEED).permutation(rule.size)
+    return np.sort(chosen[again[: rule.val] if rule.part == "val" else again[rule.val :]])
 
 
 def read_indices(path: Path, n: int, first: int) -> IntArray:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from mlipbench.datasets.entry import SplitSpec, entry_names, load_entry
+from mlipbench.datasets.entry import MdsimSplit, SplitSpec, entry_names, load_entry
 from mlipbench.datasets.prepare import DataLocation, find_files, open_split
-from mlipbench.datasets.selection import read_indices, selection
+from mlipbench.datasets.selection import mdsim_part, read_indices, selection
 from mlipbench.errors import DatasetError, PrerequisiteError
 from mlipbench.units import energy_factor, forces_factor
 
@@ -121,6 +122,42 @@ def test_what_is_missing_can_be_fetched(tmp_path):
         f"{tmp_path}/md17/md17_benzene2017.npz: dataset md17-benzene, split test: no such file; give `mlipbench data"
         " fetch md17-benzene:test`, or put the file there, or give its folder with --data-root or MLIPBENCH_DATA"
     )
+
+
+# what scikit-learn 1.9.1 draws by two calls of train_test_split with random_state=123, as MDSim does: number, first
+# five, sum, and SHA-256 of the sorted indices as little-endian int64
+LIPS = {"pool": 20000, "size": 20000, "val": 1000}
+ETHANOL = {"test": 10000, "size": 10000, "val": 500}
+DRAWN = [
+    (25001, LIPS, "train", 19000, [0, 1, 2, 3, 4], 236946881, "c1423861e8650ed3"),
+    (25001, LIPS, "val", 1000, [17, 72, 87, 109, 129], 12580604, "1d0411cb84b147bd"),
+    (25001, LIPS, "test", 5001, [8, 19, 20, 23, 24], 62985015, "228ac0cb367bec33"),
+    (555092, ETHANOL, "train", 9500, [109, 151, 154, 191, 304], 2637828774, "6842e4b39f0e90ec"),
+    (555092, ETHANOL, "val", 500, [2099, 2420, 2447, 3034, 6256], 135304133, "667f70a69f767f3b"),
+    (555092, ETHANOL, "test", 10000, [104, 122, 153, 248, 251], 2766229312, "b2917675a203ed96"),
+]
+
+
+@pytest.mark.parametrize("drawn", DRAWN, ids=lambda drawn: f"{drawn[0]}-{drawn[2]}")
+def test_mdsims_splits_are_those_of_its_code(drawn):
+    n, sizes, part, *expected = drawn
+    found = mdsim_part(n, MdsimSplit(part=part, **sizes))
+    digest = hashlib.sha256(found.astype("<i8").tobytes()).hexdigest()[:16]
+    assert [len(found), found[:5].tolist(), int(found.sum()), digest] == expected
+
+
+def test_too_few_structures_for_mdsims_split_get_one_line():
+    with pytest.raises(DatasetError, match="20000 structures are too few for this split; the file does not hold the "):
+        mdsim_part(20000, MdsimSplit(part="test", **LIPS))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"mdsim": {"part": "val", "size": 10, "val": 5}}, {"mdsim": {**LIPS, "part": "val"}, "slice": [0, 5, None]}],
+)
+def test_rules_that_contradict_each_other_are_refused(changes):
+    with pytest.raises(ValueError, match=r"give either test or pool|mdsim leaves nothing"):
+        SplitSpec(files=("a.npz",), **changes)
 
 
 def test_a_missing_list_is_missing(root):
