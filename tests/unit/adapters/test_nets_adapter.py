@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+pytest.importorskip("safetensors")
 
 from ase.build import bulk, molecule  # noqa: E402 - after torch
 from net_checkpoints import save_network  # noqa: E402

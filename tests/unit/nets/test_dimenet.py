@@ -13,6 +13,7 @@ from mlipbench.errors import ConfigError
 from mlipbench.structures import StructureBatch
 
 torch = pytest.importorskip("torch")
+pytest.importorskip("torch_geometric")
 
 from mlipbench.nets.build import build, presets_of  # noqa: E402 - needs torch
 from mlipbench.nets.dimenet import DimeNetPlusPlus, SphericalBasis, geometric  # noqa: E402 - needs torch

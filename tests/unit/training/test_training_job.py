@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+pytest.importorskip("lightning_fabric")
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("toy")]
 
 import training_helpers

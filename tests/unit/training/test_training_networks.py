@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 torch = pytest.importorskip("torch")
+pytest.importorskip("safetensors")
 
 from safetensors.torch import load_file, save_file  # noqa: E402 - after torch
 
