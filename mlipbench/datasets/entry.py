@@ -41,6 +41,7 @@ class ClusterKind(StrEnum):
 
     KEY = "key"  # those that share the value of `keys.cluster`
     FILE = "file"
+    MOLECULE = "molecule"  # molecules with the same bonds (`mlipbench.datasets.connectivity`)
     STRUCTURE = "structure"  # each stands for itself
 
 

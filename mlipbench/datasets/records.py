@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
+from mlipbench.datasets.connectivity import molecule_names
 from mlipbench.errors import DatasetError
 from mlipbench.structures import StructureBatch
 from mlipbench.structures.columnar import Labels
@@ -32,7 +33,7 @@ class Reading:
         units: ``energy``, ``forces``, ``length`` and perhaps ``stress``, see `mlipbench.units`.
         keys: Name in the file of each quantity, None where it is not to be read.
         pbc: The truth about periodicity, None to believe the file.
-        cluster: ``key``, ``file`` or ``structure``.
+        cluster: ``key``, ``file``, ``molecule`` or ``structure``.
     """
 
     units: Mapping[str, str | None]
@@ -136,6 +137,8 @@ def _chunk(frames: list[Frame], reading: Reading, label: str, first: int) -> Chu
         clusters = [_short(label, frames[0])] * len(frames)
     elif reading.cluster == "key":
         clusters = [_text(frame, keys["cluster"]) for frame in frames]
+    elif reading.cluster == "molecule":
+        clusters = molecule_names(structures).tolist()
     return Chunk(structures, Labels(energy + 0.0, forces, stress), clusters)
 
 
