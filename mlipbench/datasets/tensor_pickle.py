@@ -52,7 +52,7 @@ def decode(data: bytes) -> Any:
         PickleError: It is damaged, or names something that is not decoded.
     """
     stream = io.BytesIO(data)
-    value = run(stream, _Nested(len(data)).names())
+    value = run(stream, _Nested(2 * len(data)).names())
     if stream.read(1):
         raise PickleError("not a valid pickle (more bytes follow it)")
     if isinstance(value, _Object):
@@ -212,7 +212,11 @@ _STORAGE_NAMES: Final[Names] = {("torch", name): Name(f"torch.{name}") for name 
 
 
 class _Nested:
-    """Reads the torch files inside one pickle; together they may not be longer than it, so none is read again."""
+    """Reads the torch files inside one pickle.
+
+    Together they are shorter than the pickle, unless it has one of them read again and again. In the zip format a file
+    counts twice: itself, and its members.
+    """
 
     def __init__(self, budget: int) -> None:
         self._left = budget
@@ -224,7 +228,7 @@ class _Nested:
     def _spend(self, n: int) -> None:
         self._left -= n
         if self._left < 0:
-            raise PickleError("its storages are longer than the pickle itself")
+            raise PickleError("its storages are longer than the pickle")
 
     def _load(self, data: Any) -> _Storage:
         if type(data) is not bytes:

@@ -16,6 +16,7 @@ pytest.importorskip("lmdb")
 from lmdb_helpers import fields_of, in_child, packed, row_of, save_aselmdb, save_lmdb, write_lmdb
 from pickle_helpers import call, data, done, mapping, name, old_data, text, whole
 
+from mlipbench.datasets import lmdb_files
 from mlipbench.datasets.prepare import open_split
 from mlipbench.datasets.readers import read
 from mlipbench.errors import DatasetError, ExitCode, PrerequisiteError
@@ -120,7 +121,7 @@ def test_any_other_length_is_refused(tmp_path: Path, length: int) -> None:
     assert refused(path).startswith(f"key length: says {length}, but there are 12 samples")
 
 
-def test_length_as_an_array(tmp_path: Path) -> None:
+def test_a_length_that_is_no_number(tmp_path: Path) -> None:
     frame = done(data(fields_of(slabs(1)[0])))
     path = write_lmdb(tmp_path / "a.lmdb", {"0": frame, "length": done(mapping({}))})
     assert "key length: says None" in refused(path)
@@ -288,7 +289,6 @@ ROW = row_of(slabs(1)[0])
         ({"nextid": packed(4), "3": packed(ROW)}, "there is no row 2, and it was not deleted"),
         ({"1": packed(ROW)[:-5]}, "key 1: is cut short"),
         ({"1": packed(ROW) + b"more"}, "key 1: is cut short, followed by more"),
-        ({"1": zlib.compress(bytes(1 << 29))}, "key 1: is cut short, followed by more, or larger than 256 MiB"),
         ({"1": b"hello"}, "key 1: the compressed data are damaged"),
         ({"1": zlib.compress(b"{")}, "key 1: not valid JSON"),
         ({"1": zlib.compress(b"[" * 100_000)}, "key 1: not valid JSON"),
@@ -314,6 +314,12 @@ def test_bad_rows_are_one_line(tmp_path: Path, changes: Any, expected: str) -> N
     items = {"1": packed(ROW), "nextid": packed(2)} | changes
     path = write_lmdb(tmp_path / "a.aselmdb", {key: item for key, item in items.items() if item is not None})
     assert refused(path, reading()).startswith(expected)
+
+
+def test_rows_do_not_unpack_to_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lmdb_files, "_LARGEST_ROW", 1 << 16)
+    path = write_lmdb(tmp_path / "a.aselmdb", {"1": zlib.compress(bytes(1 << 17)), "nextid": packed(2)})
+    assert refused(path, reading()).startswith("key 1: is cut short, followed by more, or larger than 256 MiB")
 
 
 def test_other_constraints_fix_nothing(tmp_path: Path, convert: Convert) -> None:

@@ -99,7 +99,7 @@ def test_other_formats_have_no_sidecar(tmp_path: Path, convert: Convert) -> None
         (LINES.replace("-0.25", "nan"), "line 3: reference_energy 'nan' is not a finite number"),
         (LINES.replace("-0.25", "1e999"), "line 3: reference_energy '1e999' is not a finite number"),
         (LINES.replace("random4", "4"), "line 3: sid '4' does not begin with 'random'"),
-        (LINES.replace("random4", "rand\x1b[2Jom4"), "line 3: sid 'rand?[2Jom4' does not begin"),
+        (LINES.replace("random4", "rand\x1b[2Jom4"), "line 3: sid 'rand\\x1b[2Jom4' does not begin"),
         ("x" * (1 << 22), "line 1: a line is longer than 4 MiB"),
     ],
 )

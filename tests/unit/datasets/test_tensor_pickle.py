@@ -152,7 +152,7 @@ def test_a_storage_may_not_be_read_again_and_again() -> None:
     """Otherwise a file of a megabyte could ask for terabytes."""
     load, content = name("torch.storage", "_load_from_bytes"), raw(storage_file(POSITIONS))
     body = b"](" + content + b"q\x00" + (load + b"h\x00\x85R") * 1000 + b"e"
-    assert "longer than the pickle itself" in refused(body)
+    assert "longer than the pickle" in refused(body)
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
@@ -248,7 +248,7 @@ def test_everything_else_is_refused_in_one_line(body: bytes, expected: str) -> N
 def test_lists_that_unfold_without_end_are_not_unfolded() -> None:
     """Numpy would walk 100 ** 3 elements of this one, and 2 ** 60 of the next."""
     wide = b"](" + whole(1) * 100 + b"e" + b"q\x00" + b"](" + b"h\x00" * 100 + b"eq\x01" + b"](" + b"h\x01" * 100 + b"e"
-    deep = b"]" + b"q\x00](h\x00h\x00e" * 60
+    deep = b")" + b"q\x00h\x00\x86" * 60
     fields = decode(done(b"}(" + text("a") + tup(wide) + text("b") + deep + text("c") + value([[1, 2], [3, 4]]) + b"u"))
     assert isinstance(fields["a"], Undecoded)
     assert isinstance(fields["b"], Undecoded)
