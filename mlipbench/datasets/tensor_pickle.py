@@ -174,6 +174,13 @@ def _encode(text: Any, encoding: Any) -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes(*arguments: Any) -> bytes:
+    """Stand for ``bytes``, as which Python 3 writes no bytes at all in protocol 2."""
+    if arguments:
+        raise PickleError("bytes with arguments")
+    return b""
+
+
 def _reconstruct(*_: Any) -> _Array:
     return _Array()
 
@@ -192,6 +199,7 @@ def _names() -> dict[tuple[str, str], Name]:
 
     add("collections", "OrderedDict", call=_ordered)
     add("_codecs", "encode", call=_encode)
+    add("__builtin__", "bytes", call=_no_bytes)
     add("torch._utils", "_rebuild_tensor_v2", call=_tensor)
     add("torch_geometric.data.data", "Data", make=_Object)
     add("torch_geometric.data.storage", "GlobalStorage", make=_Object)

@@ -43,6 +43,7 @@ def rounded(n: int = 3) -> list[Atoms]:
     for atoms in frames:
         atoms.positions = np.rint(atoms.positions * 256) / 256
         atoms.calc.results["forces"] = np.rint(atoms.calc.results["forces"] * 256) / 256
+        atoms.calc.atoms = atoms.copy()  # or ASE holds the results for those of other structures
     return frames
 
 
@@ -82,6 +83,7 @@ def test_molecules_in_xyz_npz_db_and_lmdb(tmp_path: Path, convert: Convert) -> N
         atoms.set_tags(0)
         atoms.pbc = False
         atoms.info = {}
+        atoms.calc.atoms = atoms.copy()
     stacked = {"R": np.stack([atoms.positions for atoms in frames]), "z": frames[0].numbers}
     stacked |= {"F": np.stack([atoms.calc.results["forces"] for atoms in frames]), "E": np.array([-10.0, -11.0, -12.0])}
     np.savez(tmp_path / "a.npz", **stacked)

@@ -233,6 +233,7 @@ def test_no_code_runs_inside_a_storage(tmp_path: Path) -> None:
         (view(b"N", 0, (1,), (1,)), "a tensor without its storage"),
         (call(name("torch._utils", "_rebuild_tensor_v2")), "not a valid pickle (TypeError"),
         (call(name("collections", "OrderedDict"), b"]"), "an OrderedDict with arguments"),
+        (call(name("__builtin__", "bytes"), whole(1 << 30)), "bytes with arguments"),
         (call(name("_codecs", "encode"), text("x"), text("rot13")), "bytes in an unknown encoding"),
         (call(name("torch_geometric.data.data", "DataEdgeAttr")), "calls what cannot be called"),
         (call(name("numpy", "dtype"), text("O")), "a numpy type that is not of numbers"),
