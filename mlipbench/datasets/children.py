@@ -29,7 +29,7 @@ class Limits:
     """What a conversion may use.
 
     Attributes:
-        memory: Bytes of address space of one child process.
+        memory: Bytes of address space of one child process, on top of a file that is mapped.
         seconds: Wall-clock time of one child process.
         parallel: Child processes at a time.
     """
@@ -139,7 +139,8 @@ def _reported(job: Job, limits: Limits) -> MlipbenchError | None:
         full = report["errno"] in {errno.ENOSPC, errno.EDQUOT}
         return from_os_error(OSError(report["errno"], problem), job.output if full else job.file)
     kinds = {"ConfigError": ConfigError, "PrerequisiteError": PrerequisiteError}
-    return kinds.get(kind, DatasetError)(problem, file=job.file, where=report["where"], remedy=report["remedy"])
+    file = report["file"]  # the data file, or one beside it
+    return kinds.get(kind, DatasetError)(problem, file=file, where=report["where"], remedy=report["remedy"])
 
 
 def _died(job: Job, status: int) -> DatasetError:

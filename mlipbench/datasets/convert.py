@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 ERROR: Final = "error.json"
+MAPPED: Final = (".lmdb", ".aselmdb")  # as in `mlipbench.datasets.readers.Format`, which is too heavy to import here
 
 
 def main(job_path: str) -> int:
@@ -19,7 +20,7 @@ def main(job_path: str) -> int:
     job = json.loads(Path(job_path).read_text(encoding="utf-8"))
     output = Path(job["output"])
     output.mkdir(parents=True)
-    limit = job["memory"]
+    limit = job["memory"] + _mapped(Path(job["file"]))
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     problem = _convert(job, output)
@@ -27,6 +28,11 @@ def main(job_path: str) -> int:
         return 0
     (output / ERROR).write_text(json.dumps(problem), encoding="utf-8")
     return 1
+
+
+def _mapped(path: Path) -> int:
+    """Return the address space that a file takes which is mapped as a whole: that is no memory."""
+    return path.stat().st_size if path.name.endswith(MAPPED) and path.is_file() else 0
 
 
 def _convert(job: dict[str, Any], output: Path) -> dict[str, Any] | None:
@@ -45,7 +51,8 @@ def _convert(job: dict[str, Any], output: Path) -> dict[str, Any] | None:
                 writer.append(chunk.structures, chunk.labels, chunk.clusters)
     except MlipbenchError as error:
         kind = type(error).__name__
-        return {"kind": kind, "problem": error.problem, "where": error.where, "remedy": error.remedy}
+        described = {"problem": error.problem, "where": error.where, "remedy": error.remedy}
+        return {"kind": kind, "file": str(error.file or job["file"])} | described
     except MemoryError:
         return {"kind": "memory"}
     except ModuleNotFoundError as error:

@@ -26,6 +26,7 @@ __all__ = [
     "MdsimSplit",
     "References",
     "Root",
+    "Sidecar",
     "SplitSpec",
     "Units",
     "alternatives",
@@ -111,16 +112,19 @@ class Keys(_Closed):
 
     Attributes:
         energy: Energy of a structure.
+        reference_energy: Energy that is subtracted from `energy`, which leaves an adsorption energy; None where
+            `energy` is meant as it is.
         forces: Forces, None where the files hold none.
         stress: Stress, 3x3 or six components xx yy zz yz xz xy in ASE's sign.
         id: One or more keys whose values, joined by ``_``, name a structure; None names it by file and frame.
         cluster: Key whose value is shared by dependent structures.
         charge: Total charge.
         spin: Spin multiplicity 2S + 1.
-        numbers: Atomic numbers (``.npz`` only; the other formats say it themselves).
-        positions: Positions (``.npz`` only).
-        cell: Lattice vectors as rows (``.npz`` only); None where the files hold none.
-        pbc: Periodicity (``.npz`` only); None where the files hold none.
+        numbers: Atomic numbers (``.npz`` and ``.lmdb`` only; the other formats say it themselves).
+        positions: Positions (``.npz`` and ``.lmdb`` only).
+        cell: Lattice vectors as rows (``.npz`` and ``.lmdb`` only); None where the files hold none.
+        pbc: Periodicity (``.npz`` and ``.lmdb`` only); None where the files hold none. In ``.lmdb`` files None stands
+            for OC20's name in all four cases.
     """
 
     energy: str
@@ -134,6 +138,30 @@ class Keys(_Closed):
     positions: str | None = None
     cell: str | None = None
     pbc: str | None = None
+    reference_energy: str | None = None
+
+
+class Sidecar(_Closed):
+    """Text files beside extended XYZ files, one line a frame, with values between commas; other formats have none.
+
+    Attributes:
+        columns: Names of the values of a line, for use in `Keys`.
+        prefixes: Text that the values of a column begin with and that is left out, by the name of the column.
+        ending: What stands in place of ``.extxyz`` or ``.xyz`` in the name; ``.xz`` may follow.
+    """
+
+    columns: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+    prefixes: dict[str, str] = {}
+    ending: Annotated[str, Field(pattern=r"^(\.[A-Za-z0-9_-]+)+$")] = ".txt"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if len(set(self.columns)) < len(self.columns):
+            raise ValueError("`columns` names one column twice")
+        for name in self.prefixes:
+            if name not in self.columns:
+                raise ValueError(f"`prefixes`: there is no column {name!r}; {did_you_mean(name, self.columns)}")
+        return self
 
 
 class Indices(_Closed):
@@ -233,6 +261,7 @@ class DatasetEntry(_Closed):
         energy_reference: What the energies are measured against.
         units: Units of the files.
         keys: Names of the quantities in the files.
+        sidecar: What stands in the text files beside extended XYZ files.
         pbc: ``file``, or the truth where the files lie.
         free_atoms_only: Whether force metrics count free atoms only, as OC20's do.
         cluster: Which structures depend on each other.
@@ -256,6 +285,7 @@ class DatasetEntry(_Closed):
     energy_reference: EnergyReference
     units: Units
     keys: Keys
+    sidecar: Sidecar | None = None
     pbc: Literal["file"] | tuple[bool, bool, bool]
     free_atoms_only: bool = False
     cluster: ClusterKind
@@ -270,19 +300,18 @@ class DatasetEntry(_Closed):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        for name in (self.fit_split, self.references.split if self.references else None):
+        named = [self.fit_split, self.references.split if self.references else None]
+        for name in (*named, *(split for archive in self.sources for split in archive.splits)):
             if name is not None and name not in self.splits:
                 raise ValueError(f"there is no split {name!r}; {did_you_mean(name, self.splits)}")
-        for archive in self.sources:
-            for name in archive.splits:
-                if name not in self.splits:
-                    raise ValueError(f"sources: there is no split {name!r}; {did_you_mean(name, self.splits)}")
         for name, spec in self.splits.items():
             keys = spec.keys or self.keys
             if self.cluster is ClusterKind.KEY and keys.cluster is None:
                 raise ValueError(f"split {name!r}: `cluster: key` needs `keys.cluster`")
             if keys.stress is not None and self.units.stress is None:
                 raise ValueError(f"split {name!r}: `keys.stress` needs `units.stress`")
+            if keys.reference_energy is not None and self.energy_reference is not EnergyReference.ADSORPTION:
+                raise ValueError(f"split {name!r}: `keys.reference_energy` needs `energy_reference: adsorption`")
             if spec.slice is not None and spec.slice[2] == 0:
                 raise ValueError(f"split {name!r}: the step of `slice` is zero")
         return self

@@ -20,6 +20,7 @@ from mlipbench.datasets.entry import MINI, DatasetEntry, Root, SplitSpec, altern
 from mlipbench.datasets.readers import Format, file_format
 from mlipbench.datasets.records import Reading
 from mlipbench.datasets.selection import selection
+from mlipbench.datasets.sidecar import sidecar_of
 from mlipbench.datasets.writer import ColumnarWriter
 from mlipbench.errors import ConfigError, DatasetError, PrerequisiteError, from_os_error
 from mlipbench.structures.columnar import Labels, Split, read_meta
@@ -207,7 +208,8 @@ def verify(entry: DatasetEntry, split: str, location: DataLocation) -> VerifyRep
     opened = open_split(entry, split, location)
     recorded = read_meta(opened.directory)["source"]["sha256"]
     remedy = f"delete {opened.directory}, it is made again"
-    changed = [path for path, digest in zip(files, recorded, strict=True) if _digest(path) != digest]
+    sources = _with_sidecars(entry, files)
+    changed = [path for path, digest in zip(sources, recorded, strict=True) if _digest(path) != digest]
     problems = [f"{path}: differs from the file that was converted; {remedy} from this one" for path in changed]
     problems += [f"{opened.directory}: {column}: damaged; {remedy}" for column in opened.damaged_columns()]
     return VerifyReport(
@@ -235,7 +237,8 @@ def reading_of(entry: DatasetEntry, split: str) -> Reading:
     """
     keys = entry.split(split).keys or entry.keys
     pbc = None if entry.pbc == "file" else entry.pbc
-    return Reading(entry.units.model_dump(), keys.model_dump(), pbc, str(entry.cluster))
+    sidecar = entry.sidecar.model_dump() if entry.sidecar else None
+    return Reading(entry.units.model_dump(), keys.model_dump(), pbc, str(entry.cluster), sidecar)
 
 
 _ROOT_REMEDY: Final = "put the file there, or give its folder with --data-root or MLIPBENCH_DATA"
@@ -259,7 +262,7 @@ def _data_files(folder: Path) -> list[Path]:
 def _source(entry: DatasetEntry, split: str, files: Sequence[Path], indices: Path | None) -> dict[str, Any]:
     """Return what the cached columns of a split depend on, as it is after a round trip through JSON."""
     spec = entry.split(split)
-    stamps = [_stamp(path) for path in files]
+    stamps = [_stamp(path) for path in _with_sidecars(entry, files)]
     source = {
         "converter": CONVERTER,
         "reading": reading_of(entry, split).to_json(),
@@ -279,6 +282,13 @@ def _choice(spec: SplitSpec) -> list[Any]:
 def _stamp(path: Path) -> list[Any]:
     stat = path.stat()
     return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+
+
+def _with_sidecars(entry: DatasetEntry, files: Sequence[Path]) -> list[Path]:
+    """Return the data files, each followed by its sidecar where it has one."""
+    sidecar = entry.sidecar.model_dump() if entry.sidecar else None
+    pairs = [(path, sidecar_of(path, sidecar)) for path in files]
+    return [path for pair in pairs for path in pair if path is not None]
 
 
 def _digest(path: Path) -> str:
@@ -323,7 +333,7 @@ def _build(entry: DatasetEntry, split: str, directory: Path, build: _Build) -> N
             for number, path in enumerate(build.files)
         ]
         convert_files(jobs, build.limits or Limits(), build.progress)
-        source = build.source | {"sha256": [_digest(path) for path in build.files]}
+        source = build.source | {"sha256": [_digest(Path(path)) for path, _, _ in build.source["files"]]}
         with ColumnarWriter(work / "split", source) as writer:
             shards = [Split(job.output) for job in jobs]
             chosen = selection(sum(len(shard) for shard in shards), entry.split(split), build.indices)

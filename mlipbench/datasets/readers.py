@@ -1,4 +1,4 @@
-"""Readers of foreign files: extended XYZ, ASE ``.traj`` and ``.db``, MD17-like ``.npz``.
+"""Readers of foreign files: extended XYZ, ASE ``.traj`` and ``.db``, MD17-like ``.npz``, LMDB.
 
 They run in the child process that `mlipbench.datasets.convert` is; ASE is imported where it is used. Reference forces
 are taken as the file holds them: no constraint is ever applied.
@@ -6,15 +6,17 @@ are taken as the file holds them: no constraint is ever applied.
 
 from __future__ import annotations
 
-import lzma
 import re
 from collections import ChainMap
 from enum import StrEnum
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from mlipbench.datasets.lmdb_files import read_aselmdb, read_lmdb
 from mlipbench.datasets.records import Frame, Reading, chunks
+from mlipbench.datasets.sidecar import sidecar_of, with_sidecar
+from mlipbench.datasets.textfiles import next_line, open_text
 from mlipbench.elements import SYMBOLS
 from mlipbench.errors import DatasetError, MlipbenchError
 
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from mlipbench.typing import AnyArray
 
 _NUMBER_OF: Final = {symbol: number for number, symbol in enumerate(SYMBOLS) if number}
-_LONGEST_LINE: Final = 1 << 22
 
 
 class Format(StrEnum):
@@ -39,6 +40,8 @@ class Format(StrEnum):
     TRAJ = ".traj"
     DB = ".db"
     NPZ = ".npz"
+    LMDB = ".lmdb"
+    ASELMDB = ".aselmdb"
 
 
 def file_format(path: Path) -> Format:
@@ -66,8 +69,13 @@ def read(path: Path, reading: Reading, label: str) -> Iterator[Chunk]:
         DatasetError: The file is damaged or does not hold what `reading` declares.
         PrerequisiteError: A package the format needs is not installed.
     """
-    reader = _READERS[file_format(path)]
-    yield from _guarded(path, lambda: chunks(reader(path, reading), reading, label))
+    yield from _guarded(path, lambda: chunks(_frames(path, reading), reading, label))
+
+
+def _frames(path: Path, reading: Reading) -> Iterator[Frame]:
+    beside = sidecar_of(path, reading.sidecar)
+    frames = _READERS[file_format(path)](path, reading)
+    return frames if beside is None else with_sidecar(frames, beside, reading)
 
 
 def _guarded(path: Path, make: Callable[[], Iterator[Chunk]]) -> Iterator[Chunk]:
@@ -78,7 +86,7 @@ def _guarded(path: Path, make: Callable[[], Iterator[Chunk]]) -> Iterator[Chunk]
             yield chunk
             n_read += chunk.structures.n_structures
     except MlipbenchError as error:
-        error.file = path
+        error.file = error.file or path  # a problem may lie in the sidecar
         error.problem, error.remedy = _printable(error.problem), _printable(error.remedy or "")
         raise
     except (MemoryError, ModuleNotFoundError):
@@ -104,19 +112,19 @@ def read_extxyz(path: Path, reading: Reading) -> Iterator[Frame]:
         DatasetError: A frame is cut short or malformed, or the file does not end with a newline (then its last number
             may be cut).
     """
-    with _open_text(path) as file:
+    with open_text(path) as file:
         index = line_number = 0
         while True:
             where = f"frame {index}"
-            head = _line(file, where)
+            head = next_line(file, where)
             if not head.strip():
                 break
             if not head.strip().isdecimal() or not 0 < int(head) < 10**8:
                 text = head.strip()[:30]
                 raise DatasetError(f"line {line_number + 1} should hold the number of atoms, not {text!r}", where=where)
             n_atoms = int(head)
-            comment = _line(file, where)
-            rows = [row for row in (_line(file, where) for _ in range(n_atoms)) if row]
+            comment = next_line(file, where)
+            rows = [row for row in (next_line(file, where) for _ in range(n_atoms)) if row]
             if not comment or len(rows) < n_atoms or not rows[-1].endswith("\n"):
                 raise DatasetError(
                     f"the file ends inside this frame ({len(rows)} of {n_atoms} atom lines, or no newline at the end)",
@@ -126,34 +134,14 @@ def read_extxyz(path: Path, reading: Reading) -> Iterator[Frame]:
             yield _extxyz_frame(where, comment, rows, reading.keys)
             index += 1
             line_number += n_atoms + 2
-        if head and any(line.strip() for line in iter(lambda: _line(file, where), "")):
+        if head and any(line.strip() for line in iter(lambda: next_line(file, where), "")):
             raise DatasetError("an empty line is followed by more text", where=where)
-
-
-def _open_text(path: Path) -> IO[str]:
-    if path.name.endswith(".xz"):
-        return lzma.open(path, "rt", encoding="utf-8", newline="\n")
-    return path.open(encoding="utf-8", newline="\n")
-
-
-def _line(file: IO[str], where: str) -> str:
-    try:
-        line = file.readline(_LONGEST_LINE)
-    except EOFError:
-        raise DatasetError(
-            "the compressed file ends inside this frame", where=where, remedy="get the file again"
-        ) from None
-    except lzma.LZMAError as error:
-        raise DatasetError(f"the compressed data are damaged ({error})", where=where, remedy="get it again") from None
-    if len(line) == _LONGEST_LINE:
-        raise DatasetError("a line is longer than 4 MiB", where=where)
-    return line
 
 
 def _extxyz_frame(where: str, comment: str, rows: list[str], keys: Mapping[str, Any]) -> Frame:
     from ase.io.extxyz import key_val_str_to_dict
 
-    for key in {keys["energy"], keys.get("stress")} - {None}:
+    for key in {keys["energy"], keys.get("reference_energy"), keys.get("stress")} - {None}:
         if len(re.findall(rf"(?:^|\s){re.escape(key)}\s*=", comment)) > 1:
             raise DatasetError(f"{key!r} is given twice", where=where)
     # ASE insists on nine numbers for these two names; six are as good
@@ -306,7 +294,8 @@ def read_npz(path: Path, reading: Reading) -> Iterator[Frame]:
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise DatasetError("not an .npz archive")
     with archive:
-        names = [keys[name] for name in ("energy", "forces", "stress", "charge", "spin", "cluster", "cell", "pbc")]
+        quantities = ("energy", "reference_energy", "forces", "stress", "charge", "spin", "cluster", "cell", "pbc")
+        names = [keys.get(name) for name in quantities]
         names += [keys["id"]] if isinstance(keys.get("id"), str) else list(keys.get("id") or ())
         arrays = {name: _npz_array(archive, name) for name in names if name}
         numbers = _npz_array(archive, _needed(keys, "numbers"))
@@ -361,4 +350,6 @@ _READERS: Final[dict[Format, Callable[[Path, Reading], Iterator[Frame]]]] = {
     Format.TRAJ: read_traj,
     Format.DB: read_db,
     Format.NPZ: read_npz,
+    Format.LMDB: read_lmdb,
+    Format.ASELMDB: read_aselmdb,
 }

@@ -34,12 +34,14 @@ class Reading:
         keys: Name in the file of each quantity, None where it is not to be read.
         pbc: The truth about periodicity, None to believe the file.
         cluster: ``key``, ``file``, ``molecule`` or ``structure``.
+        sidecar: `mlipbench.datasets.entry.Sidecar` as plain data, None where there is none.
     """
 
     units: Mapping[str, str | None]
     keys: Mapping[str, Any]
     pbc: tuple[bool, bool, bool] | None
     cluster: str
+    sidecar: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data that `from_json` takes."""
@@ -48,8 +50,8 @@ class Reading:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Build from what `to_json` returned."""
-        pbc = data["pbc"]
-        return cls(data["units"], data["keys"], None if pbc is None else (pbc[0], pbc[1], pbc[2]), data["cluster"])
+        pbc = None if data["pbc"] is None else (data["pbc"][0], data["pbc"][1], data["pbc"][2])
+        return cls(data["units"], data["keys"], pbc, data["cluster"], data.get("sidecar"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ def chunks(frames: Iterable[Frame], reading: Reading, label: str) -> Iterator[Ch
 def _chunk(frames: list[Frame], reading: Reading, label: str, first: int) -> Chunk:
     keys, units = reading.keys, reading.units
     structures = _structures(frames, reading, [f"{label}:{first + i}" for i in range(len(frames))])
-    energy = np.asarray([_scalar(frame, keys["energy"]) for frame in frames]) * energy_factor(str(units["energy"]))
+    energy = np.asarray([_energy(frame, keys) for frame in frames]) * energy_factor(str(units["energy"]))
     forces = stress = None
     if keys.get("forces"):
         forces = np.concatenate([_per_atom(frame, keys["forces"]) for frame in frames])
@@ -251,6 +253,11 @@ def _scalar(frame: Frame, key: str) -> float:
     if array.size != 1:
         raise DatasetError(f"{key} holds {array.size} numbers instead of one", where=frame.where)
     return float(array.reshape(()))
+
+
+def _energy(frame: Frame, keys: Mapping[str, Any]) -> float:
+    energy = _scalar(frame, keys["energy"])
+    return energy - _scalar(frame, keys["reference_energy"]) if keys.get("reference_energy") else energy
 
 
 def _per_atom(frame: Frame, key: str) -> FloatArray:

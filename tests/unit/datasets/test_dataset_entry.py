@@ -88,8 +88,14 @@ def test_bad_entries_are_refused_in_one_line(tmp_path: Path, old: str, new: str,
 def test_the_entry_of_the_documentation_is_valid(tmp_path: Path) -> None:
     page = Path(__file__).parents[3] / "docs" / "datasets" / "adding.md"
     blocks = re.findall(r"^( *)```yaml\n(.*?)^ *```$", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    entry, splits = (textwrap.dedent(block) for _, block in blocks)
+    entry, oc20, splits, folds, sources = (textwrap.dedent(block) for _, block in blocks)
     (tmp_path / "water.yaml").write_text(entry)
     assert load_entry(tmp_path / "water.yaml").name == "water"
+    (tmp_path / "oc20.yaml").write_text(oc20)
+    assert load_entry(tmp_path / "oc20.yaml").sidecar.columns == ("sid", "fid", "reference_energy")
     (tmp_path / "more.yaml").write_text(entry[: entry.index("splits:")] + splits)
     assert load_entry("more.yaml", base=tmp_path).splits["test"].shuffle_seed == 0
+    (tmp_path / "folds.yaml").write_text(entry[: entry.index("splits:")] + folds)
+    assert load_entry("folds.yaml", base=tmp_path).splits["train_01"].indices.first == 0
+    (tmp_path / "fetched.yaml").write_text(f"{entry}{sources}")
+    assert load_entry("fetched.yaml", base=tmp_path).sources[0].serves("test")

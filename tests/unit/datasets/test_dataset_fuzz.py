@@ -11,6 +11,10 @@ from dataset_helpers import SGDML, arrays, reading, save, slabs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+pytest.importorskip("lmdb")
+
+from lmdb_helpers import in_child, save_aselmdb, save_lmdb
+
 from mlipbench.datasets.readers import read
 from mlipbench.errors import DatasetError
 
@@ -18,6 +22,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ENDINGS = ["extxyz", "extxyz.xz", "traj", "db", "npz"]
+MAPPED = ["lmdb", "aselmdb"]
+N_EXAMPLES = 200
+SIDECAR = {"columns": ["sid", "fid", "reference_energy"], "prefixes": {"sid": "random"}, "ending": ".txt"}
+LINES = b"random17,frame0,-7.5\nrandom17,frame5,-7.5\nrandom4,frame0,-0.25\n"
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +34,19 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     for ending in ENDINGS[:-1]:
         save(folder / f"a.{ending}", slabs(3))
     np.savez(folder / "a.npz", **arrays())
-    return {ending: (folder / f"a.{ending}").read_bytes() for ending in ENDINGS}
+    save_lmdb(folder / "a.lmdb", slabs(3), length=2, energy="energy", forces="forces", graph=True)
+    save_aselmdb(folder / "a.aselmdb", slabs(3))
+    bare = slabs(3)
+    for atoms in bare:
+        atoms.info = {}
+    save(folder / "bare.xyz", bare)
+    read_back = {ending: (folder / f"a.{ending}").read_bytes() for ending in ENDINGS + MAPPED}
+    return read_back | {"bare": (folder / "bare.xyz").read_bytes()}
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("ending", ENDINGS)
-@settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=N_EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=6),
     kept=st.one_of(st.just(1.0), st.floats(0, 1)),
@@ -56,7 +71,59 @@ def test_changed_bytes(originals: Any, tmp_path: Path, ending: str, edits: Any, 
         pass  # the converter's limit turns it into one line
 
 
-@settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("ending", MAPPED)
+@settings(max_examples=N_EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6),
+    kept=st.one_of(st.just(1.0), st.just(1.0), st.floats(0, 1)),
+)
+def test_changed_bytes_of_mapped_files(originals: Any, tmp_path: Path, ending: str, edits: Any, kept: Any) -> None:
+    """In processes of their own, as in the converter: LMDB trusts its pages, so a signal may end the reader."""
+    raw = bytearray(originals[ending])
+    used = np.flatnonzero(np.frombuffer(originals[ending], dtype=np.uint8))  # most of a small file is empty pages
+    for place, value in edits:
+        raw[used[int(place * len(used))]] = value
+    path = tmp_path / f"a.{ending}"
+    path.write_bytes(raw[: int(kept * len(raw))])
+
+    def convert() -> str:
+        for chunk in read(path, reading(pbc=(True, True, True)), "a"):
+            assert np.isfinite(chunk.labels.energy).all()
+            assert np.isfinite(chunk.labels.forces).all()
+            assert np.isfinite(chunk.structures.positions).all()
+        return "accepted"
+
+    line = in_child(convert)
+    assert line.startswith(("accepted", f"refused {path}: ", "memory", "SIGBUS", "SIGSEGV", "SIGABRT", "SIGFPE"))
+    assert "\n" not in line
+    assert len(line) < 1000
+
+
+@settings(max_examples=N_EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=6),
+    kept=st.one_of(st.just(1.0), st.floats(0, 1)),
+)
+def test_changed_bytes_of_a_sidecar(originals: Any, tmp_path: Path, edits: Any, kept: Any) -> None:
+    raw = bytearray(LINES)
+    for place, value in edits:
+        raw[int(place * len(raw))] = value
+    (tmp_path / "a.xyz").write_bytes(originals["bare"])
+    (tmp_path / "a.txt").write_bytes(raw[: int(kept * len(raw))])
+    how = reading({"reference_energy": "reference_energy", "id": ["sid", "fid"]}, sidecar=SIDECAR)
+    try:
+        chunks = list(read(tmp_path / "a.xyz", how, "a"))
+    except DatasetError as error:
+        line = str(error)
+        assert line.startswith(str(tmp_path))
+        assert line.isprintable()
+    else:
+        assert sum(len(chunk.structures) for chunk in chunks) == 3
+        assert np.isfinite(chunks[0].labels.energy).all()
+
+
+@settings(max_examples=N_EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(kept=st.integers(0, 10**6))
 def test_a_cut_xyz_never_passes_for_a_whole_one(originals: Any, tmp_path: Path, kept: Any) -> None:
     raw = originals["extxyz"]

@@ -15,6 +15,7 @@ from ase.io import Trajectory
 
 from mlipbench.datasets.entry import load_entry
 from mlipbench.datasets.prepare import DataLocation, open_split, reading_of
+from mlipbench.datasets.records import Reading
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -183,3 +184,79 @@ def test_compressed_xyz_equals_its_source(sample: Sample, convert: Convert) -> N
     np.testing.assert_array_equal(labels.forces, rows[:, 4:7])
     np.testing.assert_array_equal(labels.energy, expected["energy"])
     np.testing.assert_array_equal(structures.cell, expected["cell"])
+
+
+@pytest.mark.parametrize(
+    ("entry", "name", "split", "other"),
+    [
+        ("3bpa-sample", "3bpa/mdsim_format/train/data.lmdb", "train_lmdb", ("3bpa/train_300K.xyz", "train")),
+        ("acac-sample", "acac/mdsim_format/test/data.lmdb", "test_lmdb", ("acac/test_MD_300K.xyz", "test")),
+    ],
+)
+def test_lmdb_holds_the_frames_of_the_other_containers(
+    sample: Sample, convert: Convert, entry: str, name: str, split: str, other: Any
+) -> None:
+    """Equal to float32, in the order of the xyz, the last one included, which `length` leaves out."""
+    pytest.importorskip("lmdb")
+    found, expected = here(sample(name), entry, split, convert), here(sample(other[0]), entry, other[1], convert)
+    n = len(expected)
+    assert len(found) == n
+    structures, labels = found.structures(0, n), found.labels(0, n)
+    same, right = expected.structures(0, n), expected.labels(0, n)
+    np.testing.assert_array_equal(structures.numbers, same.numbers)
+    np.testing.assert_array_equal(structures.offsets, same.offsets)
+    np.testing.assert_array_equal(structures.pbc, same.pbc)
+    np.testing.assert_array_equal(structures.positions, same.positions.astype(np.float32))
+    np.testing.assert_array_equal(labels.forces, right.forces.astype(np.float32))
+    np.testing.assert_array_equal(labels.energy, right.energy.astype(np.float32))
+
+
+def test_dictionaries_of_tensors(sample: Sample, convert: Convert) -> None:
+    pytest.importorskip("lmdb")
+    how = Reading(
+        units={"energy": "eV", "forces": "eV/A", "length": "A", "stress": None},
+        keys={"energy": "energy", "forces": "force"},
+        pbc=None,
+        cluster="structure",
+    )
+    opened = convert(sample("lips/devset_data.lmdb"), how)
+    structures, labels = opened.structures(0, 200), opened.labels(0, 200)
+    assert len(opened) == 200
+    assert structures.counts.tolist() == [83] * 200
+    assert np.bincount(structures.numbers[:83])[[3, 15, 16]].tolist() == [27, 12, 44]
+    assert structures.pbc.all()
+    assert labels.energy.min() == pytest.approx(-359.214, abs=1e-3)
+    assert labels.energy.max() == pytest.approx(-356.185, abs=1e-3)
+    assert np.abs(labels.forces).max() == pytest.approx(4.697, abs=1e-3)
+
+
+def test_oc20_in_three_containers(sample: Sample, convert: Convert) -> None:
+    """The same frames out of ASE's trajectories, of extended XYZ beside its text file, and of ASE's rows in LMDB."""
+    pytest.importorskip("lmdb")
+    sources = [sample(f"oc20/random{sid}.traj") for sid in (1000156, 1000163, 1000142)]
+    xyz = here(sample("oc20/derived/0.extxyz.xz"), "oc20-s2ef-sample", "all", convert)
+    rows = here(sample("oc20/derived/s2ef_sample.aselmdb"), "oc20-s2ef-sample", "all_aselmdb", convert)
+    whole = [here(path, "oc20-sample", "all", convert, path.stem) for path in sources]
+    assert (
+        xyz.ids.tolist()
+        == rows.ids.tolist()
+        == [
+            f"{path.stem}_{step}"
+            for path, split in zip(sources, whole, strict=True)
+            for step in range(0, len(split), 2)
+        ]
+    )
+    assert xyz.cluster_names.tolist() == rows.cluster_names.tolist() == [path.stem for path in sources]
+    start = 0
+    for split in whole:
+        chosen = np.arange(0, len(split), 2)
+        structures, labels = split.structures(0, len(split)), split.labels(0, len(split))
+        stop = start + len(chosen)
+        atoms = np.repeat(np.isin(np.arange(len(split)), chosen), structures.counts)
+        for other, tolerance in ((rows, 0.0), (xyz, 1e-8)):
+            back, found = other.structures(start, stop), other.labels(start, stop)
+            np.testing.assert_allclose(found.energy, labels.energy[chosen], rtol=0, atol=tolerance)
+            np.testing.assert_allclose(found.forces, labels.forces[atoms], rtol=0, atol=tolerance)
+            np.testing.assert_allclose(back.positions, structures.positions[atoms], rtol=0, atol=tolerance)
+            np.testing.assert_array_equal(back.fixed, structures.fixed[atoms])
+        start = stop
