@@ -23,6 +23,7 @@ __all__ = [
     "DatasetEntry",
     "Indices",
     "Keys",
+    "LeignnSplit",
     "MdsimSplit",
     "References",
     "Root",
@@ -205,6 +206,20 @@ class MdsimSplit(_Closed):
         return self
 
 
+class LeignnSplit(_Closed):
+    """A split as LEIGNN's code draws it: Python's shuffle, and four fifths of the first share of it to train on.
+
+    Attributes:
+        part: Which part it is.
+        seed: Seed of the shuffle.
+        share: Share of the structures that is used.
+    """
+
+    part: Literal["train", "val"]
+    seed: int
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
 class SplitSpec(_Closed):
     """Which structures make up a split.
 
@@ -212,7 +227,8 @@ class SplitSpec(_Closed):
         files: Glob patterns below the root; matches are read in natural (number-aware) order, pattern by pattern. Where
             files have several names, ``|`` is between them, and the first that is there is taken.
         indices: Published numbers of the structures to take; `shuffle_seed` and `slice` choose among these.
-        mdsim: MDSim's own way to cut the structures of all files, in place of the three that follow.
+        mdsim: MDSim's own way to cut the structures of all files; nothing else then chooses.
+        leignn: LEIGNN's own way, likewise.
         shuffle_seed: Seed of a permutation of the structures of all files before `slice` is taken.
         slice: Start, stop and step, as in Python. Splits with one seed and slices that do not overlap are disjoint.
             The structures taken keep the order of the files.
@@ -223,6 +239,7 @@ class SplitSpec(_Closed):
     files: Annotated[tuple[Patterns, ...], Field(min_length=1)]
     indices: Indices | None = None
     mdsim: MdsimSplit | None = None
+    leignn: LeignnSplit | None = None
     shuffle_seed: Annotated[int, Field(ge=0)] | None = None
     slice: tuple[int | None, int | None, int | None] | None = None
     keys: Keys | None = None
@@ -230,8 +247,10 @@ class SplitSpec(_Closed):
 
     @model_validator(mode="after")
     def _one_rule(self) -> Self:
-        if self.mdsim is not None and (self.indices, self.shuffle_seed, self.slice) != (None, None, None):
-            raise ValueError("mdsim leaves nothing for indices, shuffle_seed and slice to choose")
+        others = (self.indices, self.shuffle_seed, self.slice)
+        rules = [rule for rule in (self.mdsim, self.leignn) if rule is not None]
+        if len(rules) > 1 or (rules and others != (None, None, None)):
+            raise ValueError("mdsim and leignn leave nothing for each other, indices, shuffle_seed and slice to choose")
         return self
 
 

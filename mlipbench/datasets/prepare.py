@@ -275,8 +275,8 @@ def _source(entry: DatasetEntry, split: str, files: Sequence[Path], indices: Pat
 
 
 def _choice(spec: SplitSpec) -> list[Any]:
-    mdsim = [] if spec.mdsim is None else [spec.mdsim.model_dump()]
-    return [spec.shuffle_seed, spec.slice, *mdsim]
+    rules = [rule.model_dump() for rule in (spec.mdsim, spec.leignn) if rule is not None]
+    return [spec.shuffle_seed, spec.slice, *rules]
 
 
 def _stamp(path: Path) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -11,12 +12,13 @@ from mlipbench.errors import DatasetError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mlipbench.datasets.entry import MdsimSplit, SplitSpec
+    from mlipbench.datasets.entry import LeignnSplit, MdsimSplit, SplitSpec
     from mlipbench.typing import IntArray
 
 _MOST_BYTES: Final = 1 << 30
 _LONGEST: Final = 12  # digits
 _MDSIM_SEED: Final = 123
+_LEIGNN_TRAIN: Final = 0.8
 
 
 def selection(n: int, spec: SplitSpec, index_file: Path | None) -> IntArray:
@@ -32,6 +34,8 @@ def selection(n: int, spec: SplitSpec, index_file: Path | None) -> IntArray:
     """
     if spec.mdsim is not None:
         return mdsim_part(n, spec.mdsim)
+    if spec.leignn is not None:
+        return leignn_part(n, spec.leignn)
     order = np.arange(n)
     if spec.indices is not None and index_file is not None:
         order = read_indices(index_file, n, spec.indices.first)
@@ -65,6 +69,20 @@ def mdsim_part(n: int, rule: MdsimSplit) -> IntArray:
     chosen = order[n_test : n_test + rule.size]
     again = np.random.RandomState(_MDSIM_SEED).permutation(rule.size)
     return np.sort(chosen[again[: rule.val] if rule.part == "val" else again[rule.val :]])
+
+
+def leignn_part(n: int, rule: LeignnSplit) -> IntArray:
+    """Return the indices of a part as LEIGNN's code draws it, in rising order.
+
+    Args:
+        n: Number of structures.
+        rule: The part, the seed and the share.
+    """
+    order = list(range(n))
+    random.Random(rule.seed).shuffle(order)  # noqa: S311 - theirs
+    taken = np.array(order[: int(n * rule.share)], dtype=np.int64)
+    border = int(_LEIGNN_TRAIN * len(taken))
+    return np.sort(taken[:border] if rule.part == "train" else taken[border:])
 
 
 def read_indices(path: Path, n: int, first: int) -> IntArray:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from mlipbench.datasets.entry import MdsimSplit, SplitSpec, entry_names, load_entry
+from mlipbench.datasets.entry import LeignnSplit, MdsimSplit, SplitSpec, entry_names, load_entry
 from mlipbench.datasets.prepare import DataLocation, find_files, open_split
-from mlipbench.datasets.selection import mdsim_part, read_indices, selection
+from mlipbench.datasets.selection import leignn_part, mdsim_part, read_indices, selection
 from mlipbench.errors import DatasetError, PrerequisiteError
 from mlipbench.units import energy_factor, forces_factor
 
@@ -146,6 +147,17 @@ def test_mdsims_splits_are_those_of_its_code(drawn):
     assert [len(found), found[:5].tolist(), int(found.sum()), digest] == expected
 
 
+def test_leignns_split_is_pythons_shuffle():
+    order = list(range(10))
+    random.seed(234)
+    random.shuffle(order)
+    rule = {"seed": 234, "share": 1.0}
+    assert leignn_part(10, LeignnSplit(part="train", **rule)).tolist() == sorted(order[:8])
+    assert leignn_part(10, LeignnSplit(part="val", **rule)).tolist() == sorted(order[8:])
+    sizes = [len(leignn_part(200_000, LeignnSplit(part=part, seed=123, share=0.25))) for part in ("train", "val")]
+    assert sizes == [40_000, 10_000]
+
+
 def test_too_few_structures_for_mdsims_split_get_one_line():
     with pytest.raises(DatasetError, match="20000 structures are too few for this split; the file does not hold the "):
         mdsim_part(20000, MdsimSplit(part="test", **LIPS))
@@ -156,7 +168,7 @@ def test_too_few_structures_for_mdsims_split_get_one_line():
     [{"mdsim": {"part": "val", "size": 10, "val": 5}}, {"mdsim": {**LIPS, "part": "val"}, "slice": [0, 5, None]}],
 )
 def test_rules_that_contradict_each_other_are_refused(changes):
-    with pytest.raises(ValueError, match=r"give either test or pool|mdsim leaves nothing"):
+    with pytest.raises(ValueError, match=r"give either test or pool|mdsim and leignn leave nothing"):
         SplitSpec(files=("a.npz",), **changes)
 
 
