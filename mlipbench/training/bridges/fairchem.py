@@ -95,7 +95,7 @@ class FairchemBridge(Bridge):
             torch.manual_seed(recipe.seed)
             unit = self._unit(folder, learning_rate)
             states = _States(folder / "states")
-            step = states.resume(unit)
+            step = states.resume(unit, {point.step for point in report.progress.curve})
             report.begin(step)
             told = _Told(report, states)
             unit.model.module.register_forward_hook(told.watch)
@@ -250,24 +250,32 @@ class _States:
         """Return the folder of a step."""
         return self._folder / f"step-{step:08d}"
 
-    def resume(self, unit: Any) -> int:
-        """Let the unit go on at the last step that is there, and return that step, 0 where there is none."""
-        step = max(self._steps(), default=0)
+    def resume(self, unit: Any, told: set[int]) -> int:
+        """Let the unit go on at the last step that is there and was told, and return that step, 0 where there is none.
+
+        Args:
+            unit: The package's unit.
+            told: Steps of validations that were reported; the state of another one is as if it were not there.
+        """
+        step = max(told & set(self._steps()), default=0)
         if step:
             unit.load_state(str(self.place(step)))
             torch.set_rng_state(torch.load(self.place(step) / "rng.pt", weights_only=True))
         return step
 
-    def keep(self, unit: Any, step: int, best: int) -> None:
-        """Write the folder of a step, and drop the others but that of the best one."""
+    def write(self, unit: Any, step: int) -> None:
+        """Write the folder of a step."""
         fresh = self._folder / "fresh"
         shutil.rmtree(fresh, ignore_errors=True)
         unit.save_state(str(fresh))
         torch.save(torch.get_rng_state(), fresh / "rng.pt")
+        shutil.rmtree(self.place(step), ignore_errors=True)
         fresh.rename(self.place(step))
-        for other in self._steps():
-            if other not in {step, best}:
-                shutil.rmtree(self.place(other))
+
+    def keep_only(self, steps: set[int]) -> None:
+        """Drop the folders of other steps."""
+        for other in set(self._steps()) - steps:
+            shutil.rmtree(self.place(other))
 
     def _steps(self) -> list[int]:
         matches = (_STATE.fullmatch(path.name) for path in self._folder.iterdir())
@@ -309,8 +317,9 @@ class _Told(Callback):
         del state
         step, found = unit.train_progress.num_steps_completed, unit.eval_unit.running_metrics
         errors = [float(found[name][DATASET]["mae"].metric) for name in ("energy", "forces")]
+        self._states.write(unit, step)
         self._report.evaluation(step, unit.scheduler.get_last_lr()[0], (errors[0], errors[1]))
-        self._states.keep(unit, step, self.best_step())
+        self._states.keep_only({step, self.best_step()})
 
     def best_step(self) -> int:
         """Return the step of the smallest force error among the validations."""
