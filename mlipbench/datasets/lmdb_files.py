@@ -130,7 +130,7 @@ def _sample(where: str, fields: Mapping[str, Any], reading: Reading) -> Frame:
         raise DatasetError(f"natoms is not the number of atoms, {len(numbers)}", where=where)
     cell_key, pbc_key = keys.get("cell") or "cell", keys.get("pbc") or "pbc"
     cell = _array_of(where, fields, cell_key) if cell_key in fields else np.zeros((3, 3))
-    pbc = np.zeros(3, dtype=np.bool_)
+    pbc: AnyArray = np.zeros(3, dtype=np.bool_)
     if pbc_key in fields:
         pbc = _whole(where, fields, pbc_key)
     elif reading.pbc is None:
@@ -144,7 +144,7 @@ def _sample(where: str, fields: Mapping[str, Any], reading: Reading) -> Frame:
         numbers=numbers,
         positions=_array_of(where, fields, keys.get("positions") or "pos"),
         cell=cell.reshape(3, 3) if cell.shape == (1, 3, 3) else cell,
-        pbc=pbc.reshape(-1) if pbc.size == 3 else pbc,  # noqa: PLR2004
+        pbc=pbc.reshape(3) if pbc.shape == (1, 3) else pbc,
         values=fields,
         tags=_whole(where, fields, "tags") if "tags" in fields else None,
         fixed=None if fixed is None else fixed.astype(np.bool_),

@@ -12,7 +12,7 @@ from pickle_helpers import done, storage, view
 
 from mlipbench.datasets.tensor_pickle import decode
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")]
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
