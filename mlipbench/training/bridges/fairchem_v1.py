@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from mlipbench.adapters.stand_ins import provide
+from mlipbench.errors import WorkerError
 from mlipbench.recipe import Cosine, Exponential, Plateau
 from mlipbench.structures.neighbors import completed_cell
 from mlipbench.training.bridges.bridge import Bridge, Made, configuration
@@ -63,6 +64,7 @@ _FIXED: Final = {
     "scale_file": None,
 }
 _RUN: Final = "run"
+_EMPTY: Final = "numel() == 0"  # what torch says of the largest of no triplets
 _CHECKPOINT: Final = "checkpoint.pt"
 _MARGIN: Final = 1.0  # Å, by which images of molecules are farther apart than the cutoff
 _LOSSES: Final = {"l1": "mae", "mse": "mse"}
@@ -114,7 +116,15 @@ class FairchemV1Bridge(Bridge):
             checkpoints = folder / "checkpoints" / _RUN
             trainer.resume(checkpoints / _CHECKPOINT)
             report.begin(trainer.step)
-            trainer.train(disable_eval_tqdm=True)
+            try:
+                trainer.train(disable_eval_tqdm=True)
+            except RuntimeError as error:
+                if _EMPTY not in str(error):
+                    raise
+                raise WorkerError(
+                    "a batch held no atom with two neighbours, which the package refuses",
+                    remedy="raise the recipe's batch, or leave out structures of few atoms far apart",
+                ) from error
         settings = {
             "trainer": "fairchem.core.trainers.OCPTrainer",
             "arguments": arguments,
