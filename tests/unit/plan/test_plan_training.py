@@ -129,7 +129,7 @@ def test_bad_recipes_get_one_line(world: World, fault: str) -> None:
 
 
 def test_a_recipe_that_the_trainer_cannot_honour_is_refused_before_anything_starts(world: World) -> None:
-    with pytest.raises(ConfigError, match=r"recipe mine: loss\.kind: the trainer of MACE has no loss of kind l1"):
+    with pytest.raises(ConfigError, match=r"recipe mine: schedule\.kind: the trainer of MACE has no schedule cosine"):
         planned(world, "mace")
 
 
