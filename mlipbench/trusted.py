@@ -2,7 +2,7 @@
 
 Reading a pickle can run any code. One whose checksum is recorded in the cache was made here, or somebody consented to
 it before; any other needs ``--trust``, which records it. Weights that a package downloads by name are held to the
-checksum that the card pins or, where nobody published one, to that of their first use here.
+checksum that the card pins or, where nobody published one, to that of their first use here; so are data.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ def record(path: Path, sha256: str, reason: str) -> None:
 
 
 def check_named(kind: str, name: str, path: Path, pinned: str | None) -> str:
-    """Refuse weights that a package found by name if they are not what they were, and return their checksum.
+    """Refuse a file that was found by name if it is not what it was, and return its checksum.
 
     Args:
         kind: Whose name it is.
         name: The name.
         path: The file.
-        pinned: The checksum that the card pins, or None; then the first use records it.
+        pinned: The checksum that the card of a model pins, or None; then the first use records it.
 
     Raises:
         ConfigError: The checksum is another one.
@@ -77,15 +77,15 @@ def check_named(kind: str, name: str, path: Path, pinned: str | None) -> str:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise PrerequisiteError(f"the weights cannot be read ({error.strerror})", file=path) from None
+        raise PrerequisiteError(f"cannot be read ({error.strerror})", file=path) from None
     place = default_cache() / "recorded" / f"{kind}-{quote(name, safe='')}.json"
     recorded = _recorded(place)
     expected = pinned or recorded
     if expected not in {None, found}:
-        where = "the card pins" if pinned else "at their first use here they had"
-        note = "" if pinned else f", or {place} if other weights were published"
+        where = "the card pins" if pinned else "at its first use here it had"
+        note = "" if pinned else f", or {place} if it was published anew"
         raise ConfigError(
-            f"the weights of {name!r} have sha256 {found}, {where} {expected}", file=path,
+            f"the file of {name!r} has sha256 {found}, {where} {expected}", file=path,
             remedy=f"delete the file to have it downloaded again{note}",
         )  # fmt: skip
     if recorded != found:

@@ -1,8 +1,7 @@
 """``mlipbench data``."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -11,8 +10,13 @@ from mlipbench.cli.output import aligned, emit, emit_json, say
 from mlipbench.errors import DatasetError, ExitCode, MlipbenchError, PrerequisiteError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from mlipbench.datasets.entry import DatasetEntry
     from mlipbench.datasets.sources import Archive
+
+T = TypeVar("T")
+Row = dict[str, Any]
 
 DatasetsArgument = Annotated[
     list[str],
@@ -49,24 +53,18 @@ def fetch(
     from mlipbench.datasets.fetch import fetch as get
 
     root = data_root or default_cache() / options.FETCHED
-    rows: list[dict[str, Any]] = []
-    code = ExitCode.DONE
     with open_display(display) as shown:
-        for entry, archive in _archives(datasets):
-            row = {"dataset": entry.name, "file": archive.file, "folder": str(root / archive.folder), "status": "ok"}
-            try:
-                found = get(archive, root, shown)
-                row |= {"status": "downloaded" if found.downloaded else "there", "sha256": found.sha256}
-            except MlipbenchError as error:
-                say(f"mlipbench: error: {error}")
-                row |= {"status": "failed", "problem": str(error)}
-                code = max(code, error.exit_code)
-            rows.append(row)
-    if json:
-        emit_json(rows)
-    else:
-        emit(aligned(rows, ("dataset", "file", "status", "folder")))
-    return int(code)
+
+        def fetched(archive: "Archive") -> Row:
+            found = get(archive, root, shown)
+            return {"status": "downloaded" if found.downloaded else "there", "sha256": found.sha256}
+
+        jobs = [
+            ({"dataset": entry.name, "file": archive.file, "folder": str(root / archive.folder)}, archive)
+            for entry, archive in _archives(datasets)
+        ]
+        rows, code = _rows(jobs, fetched)
+    return _shown(rows, code, ("dataset", "file", "status", "folder"), json=json)
 
 
 def _archives(names: list[str]) -> "list[tuple[DatasetEntry, Archive]]":
@@ -112,29 +110,45 @@ def verify(
     return _each(datasets, data_root, check, json=json)
 
 
-def _each(names: list[str], data_root: Path | None, action: Callable[..., Any], *, json: bool) -> int:
-    """Apply an action to every split; a split that fails does not keep the others from being looked at."""
+def _each(names: list[str], data_root: Path | None, action: "Callable[..., Any]", *, json: bool) -> int:
+    """Apply an action to every split."""
     from mlipbench.datasets.entry import load_entry
     from mlipbench.datasets.prepare import VerifyReport
 
     location = options.data_location(data_root)
-    rows: list[dict[str, Any]] = []
+
+    def done(place: "tuple[DatasetEntry, str]") -> Row:
+        found = action(*place, location)
+        if isinstance(found, VerifyReport) and found.problems:
+            raise DatasetError("; ".join(found.problems))
+        return {"structures": found.n_structures, "status": "ok"}
+
+    jobs = [
+        ({"dataset": entry.name, "split": split, "structures": None}, (entry, split))
+        for entry in [load_entry(name) for name in names]
+        for split in entry.splits
+    ]
+    rows, code = _rows(jobs, done)
+    return _shown(rows, code, ("dataset", "split", "structures", "status"), json=json)
+
+
+def _rows(jobs: "Iterable[tuple[Row, T]]", action: "Callable[[T], Row]") -> tuple[list[Row], ExitCode]:
+    """Complete each row by an action; one that fails does not keep the others from being tried."""
+    rows: list[Row] = []
     code = ExitCode.DONE
-    for entry in [load_entry(name) for name in names]:
-        for split in entry.splits:
-            row = {"dataset": entry.name, "split": split, "structures": None, "status": "ok", "problem": None}
-            try:
-                found = action(entry, split, location)
-                row["structures"] = found.n_structures
-                if isinstance(found, VerifyReport) and found.problems:
-                    raise DatasetError("; ".join(found.problems))
-            except MlipbenchError as error:
-                say(f"mlipbench: error: {error}")
-                row |= {"status": "failed", "problem": str(error)}
-                code = max(code, error.exit_code)
-            rows.append(row)
+    for row, subject in jobs:
+        try:
+            rows.append(row | {"problem": None} | action(subject))
+        except MlipbenchError as error:
+            say(f"mlipbench: error: {error}")
+            rows.append(row | {"status": "failed", "problem": str(error)})
+            code = max(code, error.exit_code)
+    return rows, code
+
+
+def _shown(rows: list[Row], code: ExitCode, columns: tuple[str, ...], *, json: bool) -> int:
     if json:
         emit_json(rows)
     else:
-        emit(aligned(rows, ("dataset", "split", "structures", "status")))
+        emit(aligned(rows, columns))
     return int(code)

@@ -126,7 +126,7 @@ def _datasets() -> Rows:
 def _files(entry: "Mapping[str, Any]") -> dict[str, Any]:
     """Return whether the files of a dataset are there, and how much there is to download, in bytes."""
     from mlipbench.cachedir import default_cache
-    from mlipbench.datasets.fetch import presence
+    from mlipbench.datasets.fetch import Presence, presence
     from mlipbench.datasets.sources import Archive
 
     if entry.get("root") == "package":
@@ -136,9 +136,18 @@ def _files(entry: "Mapping[str, Any]") -> dict[str, Any]:
     if not archives:
         return {"files": "your own", "bytes": None}
     found = {presence(archive, root) for archive in archives}
+    if found == {Presence.ABSENT}:  # unpacked by hand, or under another of their names
+        found = {Presence.PLACED if _has_files(split, root) else Presence.ABSENT for split in entry["splits"].values()}
     sizes = [archive.size for archive in archives]
     state = found.pop() if len(found) == 1 else "in part"
     return {"files": str(state), "bytes": None if None in sizes else sum(size or 0 for size in sizes)}
+
+
+def _has_files(split: "Mapping[str, Any]", root: Path) -> bool:
+    """Return whether each of a split's patterns matches something under one of its names."""
+    from mlipbench.datasets.entry import alternatives
+
+    return all(any(any(root.glob(name)) for name in alternatives(patterns)) for patterns in split["files"])
 
 
 def _metrics() -> Rows:

@@ -42,8 +42,9 @@ def molecule_names(batch: StructureBatch) -> AnyArray:
         atoms = batch.offsets[rows][:, None] + np.arange(size)
         numbers = np.asarray(batch.numbers)[atoms]
         hashes = _hashes(numbers, _bonds(numbers, np.asarray(batch.positions)[atoms]))
-        for row, own, value in zip(rows, numbers, hashes, strict=True):
-            names[row] = f"{_formula(own)}-{int(value):016x}"
+        compositions, of_row = np.unique(np.sort(numbers, axis=1), axis=0, return_inverse=True)
+        formulas = np.array([_formula(own) for own in compositions])[of_row.reshape(-1)]
+        names[rows] = [f"{formula}-{value:016x}" for formula, value in zip(formulas, hashes.tolist(), strict=True)]
     return names.astype(str)
 
 

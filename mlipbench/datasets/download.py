@@ -21,7 +21,7 @@ _ATTEMPTS: Final = 5  # without a byte more
 _PAUSE: Final = 1.0  # s, before the second attempt; it doubles
 _PIECE: Final = 1 << 16  # what is lost where a connection is cut
 _MB: Final = 10**6
-_OK, _PARTIAL, _BEYOND = 200, 206, 416
+_PARTIAL, _BEYOND = 206, 416
 _SERVER_ERRORS: Final = 500
 
 
@@ -31,14 +31,12 @@ class ResumingDownloader:
     Args:
         part: File of what has come so far; a JSON file beside it says of which file of the server it is.
         display: Shows progress.
-        pause: Seconds before the second attempt.
     """
 
-    def __init__(self, part: Path, display: Display, pause: float = _PAUSE) -> None:
+    def __init__(self, part: Path, display: Display) -> None:
         """Keep the arguments."""
         self._part = part
         self._display = display
-        self._pause = pause
 
     def __call__(self, url: str, output_file: Any, pooch: object) -> None:
         """Download a file; attempts that bring nothing are repeated a few times.
@@ -54,7 +52,7 @@ class ResumingDownloader:
         del pooch
         import requests
 
-        failures, pause = 0, self._pause
+        failures, pause = 0, _PAUSE
         begun = self._size()
         while True:
             before = self._size()
@@ -67,7 +65,7 @@ class ResumingDownloader:
                 if lasting or failures >= _ATTEMPTS:
                     raise PrerequisiteError(_cause(error)) from error
                 time.sleep(pause)
-                pause = self._pause if failures == 0 else 2 * pause
+                pause = _PAUSE if failures == 0 else 2 * pause
                 continue
             break
         self._display.end(self._part.stem, "ok" if not begun else f"ok, from byte {begun} on")

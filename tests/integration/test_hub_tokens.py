@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import http.server
 import importlib.metadata
-import os
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -93,9 +91,6 @@ def test_a_token_is_sent_to_the_hub_alone(workspace: Workspace, hub: tuple[str, 
     assert [path for path in files if TOKEN.encode() in path.read_bytes()] == []
 
 
-def test_without_a_token_and_a_connection_it_takes_seconds(workspace: Workspace) -> None:
-    """Two seconds on an idle machine, start of the command and of its workers included."""
-    begun = time.monotonic()
+def test_without_a_token_and_a_connection_the_line_says_how_to_get_the_weights(workspace: Workspace) -> None:
     done = run(workspace, HF_HUB_OFFLINE="1")
     assert "no token of the Hugging Face hub was found" in done.stderr
-    assert time.monotonic() - begun < (20 if os.environ.get("CI") else 10)

@@ -36,15 +36,15 @@ def test_the_first_use_is_recorded_and_others_are_refused_then(file: Path, tmp_p
     with pytest.raises(ConfigError) as caught:
         check_named("mace-mp", "a/small", file, None)
     assert str(caught.value) == (
-        f"{file}: the weights of 'a/small' have sha256 {found}, at their first use here they had {SHA256};"
-        f" delete the file to have it downloaded again, or {record} if other weights were published"
+        f"{file}: the file of 'a/small' has sha256 {found}, at its first use here it had {SHA256};"
+        f" delete the file to have it downloaded again, or {record} if it was published anew"
     )
     assert check_named("mace-off", "a/small", file, None) == found  # another family's name is another name
 
 
 def test_what_the_card_pins_decides(file: Path) -> None:
     assert check_named("mace-mp", "small", file, SHA256) == SHA256
-    with pytest.raises(ConfigError, match=f"have sha256 {SHA256}, the card pins {'0' * 64}; delete the file to have"):
+    with pytest.raises(ConfigError, match=f"has sha256 {SHA256}, the card pins {'0' * 64}; delete the file to have"):
         check_named("mace-mp", "small", file, "0" * 64)
     file.write_bytes(OTHERS)
     pinned = hashlib.sha256(OTHERS).hexdigest()
@@ -52,5 +52,5 @@ def test_what_the_card_pins_decides(file: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_missing(file: Path) -> None:
-    with pytest.raises(PrerequisiteError, match="the weights cannot be read"):
+    with pytest.raises(PrerequisiteError, match="cannot be read"):
         check_named("mace-mp", "small", file.with_name("absent"), None)

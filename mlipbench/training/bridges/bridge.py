@@ -94,19 +94,27 @@ class Bridge(ABC):
         material: The data.
         weights_file: Name that the file of the weights gets in a checkpoint.
         adapter: What predicts with the checkpoint, and whose predictions the weights are judged by.
+        needs_forces: Whether the package fits forces whatever their weight.
     """
 
     weights_file: Literal["model.safetensors", "model.pt"] = "model.pt"
     adapter: type[Adapter] = TrainedAdapter
+    needs_forces: bool = False
 
     def __init__(self, job: TrainingJob, material: Material) -> None:
         """Keep the arguments; subclasses refuse what they cannot do.
 
         Raises:
-            ConfigError: The preset or the changes do not fit.
+            ConfigError: The preset, the changes or the labels do not fit.
         """
         self.job = job
         self.material = material
+        for part in (material.train, material.validation):
+            if self.needs_forces and part.forces is None:
+                raise ConfigError(
+                    f"split {part.split.name!r} has no forces, and the trainer {job.trainer} needs them",
+                    where=f"recipe {job.recipe.recipe}", remedy="choose another dataset or model",
+                )  # fmt: skip
 
     @property
     @abstractmethod

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 import re
 import shutil
 import sys
@@ -25,17 +24,17 @@ from fairchem.core.units.mlip_unit.mlip_unit import (
     mt_collater_adapter,
 )
 from omegaconf import OmegaConf
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Sampler, SequentialSampler
 from torchtnt.framework.callback import Callback
 from torchtnt.framework.evaluate import evaluate
 from torchtnt.framework.fit import fit
 
 from mlipbench.adapters.fairchem import atomic_data
 from mlipbench.adapters.wrapping import wrapped
-from mlipbench.errors import ConfigError
 from mlipbench.recipe import Cosine
 from mlipbench.training.bridges.bridge import Bridge, Made
 from mlipbench.training.bridges.fairchem_config import DATASET, model_config, task_configs
+from mlipbench.training.order import Order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -66,6 +65,8 @@ class FairchemBridge(Bridge):
         scale: Root mean square of the training forces, eV/Å, which targets are divided by.
     """
 
+    needs_forces = True
+
     def __init__(self, job: TrainingJob, material: Material) -> None:
         """Refuse presets and changes that the package does not know, and data without forces.
 
@@ -73,10 +74,8 @@ class FairchemBridge(Bridge):
             ConfigError: There is one.
         """
         super().__init__(job, material)
-        if material.train.forces is None:
-            raise ConfigError("the trainer of fairchem-core 2 needs forces", where=f"recipe {job.recipe.recipe}: train")
         self._config = model_config(job)
-        free = material.train.forces[material.train.counted]
+        free = _forces(material.train)[material.train.counted]
         self.scale = float(np.sqrt(np.mean(np.square(free)))) or 1.0
         self._tasks = task_configs(job, self.scale)
 
@@ -142,19 +141,19 @@ class FairchemBridge(Bridge):
 
     def _loaders(self, unit: Any) -> tuple[DataLoader[Any], DataLoader[Any]]:
         material, recipe = self.material, self.job.recipe
-        parts = (
-            (material.train, material.train_targets, recipe.seed),
-            (material.validation, material.validation_targets, None),
-        )
-        collate = mt_collater_adapter(unit.tasks)
+        train = _Examples(examples(material.train, material.train_targets))
+        validation = _Examples(examples(material.validation, material.validation_targets))
         first, second = (
             DataLoader(
-                (found := _Examples(examples(data, targets))),
-                batch_sampler=_Batches(len(found), min(recipe.batch, len(found)), seed),
-                collate_fn=collate,
+                part,
+                batch_sampler=batches,
+                collate_fn=mt_collater_adapter(unit.tasks),
                 generator=torch.Generator(),  # else an iterator takes a number from what the network draws from
             )
-            for data, targets, seed in parts
+            for part, batches in (
+                (train, _Batches(Order(len(train), recipe.batch, recipe.seed))),
+                (validation, BatchSampler(SequentialSampler(validation), recipe.batch, drop_last=False)),
+            )
         )
         return first, second
 
@@ -172,11 +171,16 @@ def examples(data: LabelledStructures, targets: FloatArray) -> list[Any]:
         example = atomic_data(batch.slice(s, s + 1), DATASET, torch.float32)
         example.fixed = torch.from_numpy((~data.counted[atoms]).astype(np.int64))
         example.energy = torch.tensor([targets[s]], dtype=torch.float32)
-        forces = np.zeros((int(batch.counts[s]), 3)) if data.forces is None else data.forces[atoms]
-        example.forces = torch.from_numpy(np.array(forces, dtype=np.float32))
+        example.forces = torch.from_numpy(np.array(_forces(data)[atoms], dtype=np.float32))
         example.dataset = example.dataset_name = DATASET  # the collater wants a name, not a list of one
         found.append(example)
     return found
+
+
+def _forces(data: LabelledStructures) -> FloatArray:
+    if data.forces is None:  # refused when the bridge was made
+        raise TypeError("structures without forces")
+    return data.forces
 
 
 @contextlib.contextmanager
@@ -192,43 +196,30 @@ def _one_process(device: str) -> Iterator[None]:
         torch.distributed.destroy_process_group()
 
 
-class _Examples(Dataset[Any]):
+class _Examples(list[Any]):
     """Structures in memory, of one dataset."""
 
     dataset_names = (DATASET,)
 
-    def __init__(self, data: list[Any]) -> None:
-        self._data = data
-
-    def __len__(self) -> int:
-        return len(self._data)
-
-    def __getitem__(self, index: int) -> Any:
-        return self._data[index]
-
 
 class _Batches(Sampler[list[int]]):
-    """Batches of equal numbers of structures, in another order every epoch; the package's own count atoms.
+    """Batches of equal numbers of structures in the order of all our trainings; the package's own count atoms.
 
     Args:
-        n: Number of structures.
-        size: Structures of a batch.
-        seed: Seed of the order, None for the one at hand.
+        order: Which structures each step takes.
     """
 
-    def __init__(self, n: int, size: int, seed: int | None) -> None:
-        self._n, self._size, self._seed = n, size, seed
+    def __init__(self, order: Order) -> None:
+        self._order = order
         self._epoch = self._start = 0
 
     def __len__(self) -> int:
-        return math.ceil(self._n / self._size)
+        return self._order.steps_per_epoch
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = np.arange(self._n)
-        if self._seed is not None:
-            order = np.random.default_rng((self._seed, self._epoch)).permutation(self._n)
-        for first in range(self._start * self._size, self._n, self._size):
-            yield order[first : first + self._size].tolist()
+        first = self._epoch * len(self)
+        for step in range(first + self._start, first + len(self)):
+            yield self._order.members(step).tolist()
 
     def set_epoch_and_start_iteration(self, epoch: int, start_iter: int) -> None:
         """Choose the epoch, and the batch in it to begin with."""

@@ -79,8 +79,10 @@ _CONVERSIONS: Final = (
 class FairchemV1Bridge(Bridge):
     """Trains a GemNet-dT from its first weights."""
 
+    needs_forces = True
+
     def __init__(self, job: TrainingJob, material: Material) -> None:
-        """Refuse presets and changes that GemNet does not know.
+        """Refuse presets and changes that GemNet does not know, and data without forces.
 
         Raises:
             ConfigError: There is one.
@@ -104,7 +106,7 @@ class FairchemV1Bridge(Bridge):
         material, arguments = self.material, self.arguments(learning_rate)
         cutoff = float(self._config["cutoff"])
         parts = [
-            _Examples(examples(data, targets, cutoff))
+            examples(data, targets, cutoff)
             for data, targets in (
                 (material.train, material.train_targets),
                 (material.validation, material.validation_targets),
@@ -218,11 +220,12 @@ def examples(data: LabelledStructures, targets: FloatArray, cutoff: float) -> li
         targets: Shape (n_structures,), eV, energies without reference.
         cutoff: Å, of the model.
     """
+    if data.forces is None:  # refused when the bridge was made
+        raise TypeError("structures without forces")
     batch, found = boxed(data.structures, cutoff), []
     for s in range(data.n_structures):
         atoms = slice(batch.offsets[s], batch.offsets[s + 1])
         tags = np.zeros(int(batch.counts[s])) if batch.tags is None else batch.tags[atoms]
-        forces = np.zeros((int(batch.counts[s]), 3)) if data.forces is None else data.forces[atoms]
         found.append(
             Data(
                 pos=_floats(batch.positions[atoms]),
@@ -232,7 +235,7 @@ def examples(data: LabelledStructures, targets: FloatArray, cutoff: float) -> li
                 tags=torch.from_numpy(tags.astype(np.int64)),
                 fixed=torch.from_numpy((~data.counted[atoms]).astype(np.int64)),
                 energy=float(targets[s]),
-                forces=_floats(forces),
+                forces=_floats(data.forces[atoms]),
             )
         )
     return found
@@ -240,24 +243,6 @@ def examples(data: LabelledStructures, targets: FloatArray, cutoff: float) -> li
 
 def _floats(values: FloatArray) -> torch.Tensor:
     return torch.from_numpy(np.array(values, dtype=np.float32))
-
-
-class _Examples(torch.utils.data.Dataset[Data]):
-    """Structures in memory."""
-
-    def __init__(self, data: list[Data]) -> None:
-        self._data = data
-
-    def __len__(self) -> int:
-        return len(self._data)
-
-    def __getitem__(self, index: int) -> Data:
-        return self._data[index]
-
-    def metadata_hasattr(self, name: str) -> bool:
-        """Return that nothing is known beforehand, as the package's sampler asks."""
-        del name
-        return False
 
 
 class _FollowedTrainer(OCPTrainer):
@@ -269,7 +254,7 @@ class _FollowedTrainer(OCPTrainer):
         **arguments: Of the trainer.
     """
 
-    def __init__(self, parts: list[_Examples], report: Report, **arguments: Any) -> None:
+    def __init__(self, parts: list[list[Data]], report: Report, **arguments: Any) -> None:
         self._parts = parts
         self._report = report
         super().__init__(**arguments)

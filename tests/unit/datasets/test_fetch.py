@@ -198,7 +198,7 @@ def test_a_checksum_that_nobody_published_is_recorded_at_first_use(tmp_path, ser
     assert get(given, tmp_path / "first").sha256 == SHA256
     behaviour.files["/one.npz"] = b"x" * 10
     error = error_of(given, tmp_path / "second")
-    assert f"at their first use here they had {SHA256}" in str(error)
+    assert f"at its first use here it had {SHA256}" in str(error)
 
 
 def archive_of(members: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from mlipbench.structures.columnar import Split
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLIPBENCH_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def split(tmp_path: Path) -> Split:
     """Twelve clusters of argon and neon atoms."""

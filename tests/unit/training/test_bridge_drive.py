@@ -28,11 +28,6 @@ if TYPE_CHECKING:
     from mlipbench.structures.columnar import Split
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLIPBENCH_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def split(tmp_path: Path) -> Split:
     return save(tmp_path / "columns")
@@ -172,6 +167,16 @@ def test_the_state_of_another_training_is_refused(split: Split, folder: Path) ->
     path.write_text(path.read_text()[:-9])
     with pytest.raises(ConfigError, match="the state of the training is damaged"):
         train_bridged(job_for(split), folder, springs())
+
+
+@pytest.mark.parametrize("part", ["train", "validation"])
+def test_data_without_forces_are_refused_where_the_package_needs_them(split: Split, part: str) -> None:
+    job = job_for(split)
+    whole = Material.of(job)
+    material = replace(whole, **{part: replace(getattr(whole, part), forces=None)})
+    springs()(job, material)
+    with pytest.raises(ConfigError, match="recipe tiny: split 'train' has no forces, and the trainer mace needs them"):
+        springs(needs_forces=True)(job, material)
 
 
 def test_weights_made_here_need_no_consent(split: Split, folder: Path) -> None:

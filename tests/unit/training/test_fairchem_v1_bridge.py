@@ -34,11 +34,6 @@ if TYPE_CHECKING:
     from mlipbench.structures.columnar import Split
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLIPBENCH_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture(scope="module")
 def bridge() -> Any:
     """The module, whose import is that of the package."""

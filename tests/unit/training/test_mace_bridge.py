@@ -39,11 +39,6 @@ if TYPE_CHECKING:
 BOTH = frozenset({Property.ENERGY, Property.FORCES})
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLIPBENCH_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def split(tmp_path: Path) -> Split:
     return save(tmp_path / "columns")
