@@ -36,19 +36,23 @@ class Subset(_Closed):
         shuffle_seed: Seed of a permutation of the structures before `slice` is taken; subsets with one seed and slices
             that do not overlap are disjoint.
         slice: Start, stop and step, as in Python; None takes all.
-        whole_clusters: Whether clusters (relaxations, molecules) are permuted and sliced in place of structures, so
+        share: Start and stop as shares of the whole, 0 to 1, in place of `slice`; rounded down.
+        whole_clusters: Whether clusters (relaxations, molecules) are permuted and taken in place of structures, so
             that no cluster has structures on both sides.
     """
 
     split: str
     shuffle_seed: Annotated[int, Field(ge=0)] | None = None
     slice: tuple[int | None, int | None, int | None] | None = None
+    share: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] | None = None
     whole_clusters: bool = False
 
     @model_validator(mode="after")
-    def _step(self) -> Self:
+    def _one_rule(self) -> Self:
         if self.slice is not None and self.slice[2] == 0:
             raise ValueError("the step of `slice` is zero")
+        if self.slice is not None and self.share is not None:
+            raise ValueError("give either slice or share")
         return self
 
     def indices(self, clusters: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -62,7 +66,8 @@ class Subset(_Closed):
         if self.shuffle_seed is not None:
             # sorted raw output of the bit generator: unlike Generator.permutation it may not change between versions
             order = np.argsort(np.random.PCG64(self.shuffle_seed).random_raw(n), kind="stable")
-        chosen = order[slice(*(self.slice or (None, None, None)))]
+        bounds = (int(share * n) for share in self.share) if self.share else self.slice or (None, None, None)
+        chosen = order[slice(*bounds)]
         return np.flatnonzero(np.isin(clusters, chosen)) if self.whole_clusters else np.sort(chosen)
 
 

@@ -145,7 +145,7 @@ def _files(entry: "Mapping[str, Any]") -> dict[str, Any]:
 
 def _has_files(split: "Mapping[str, Any]", root: Path) -> bool:
     """Return whether each of a split's patterns matches something under one of its names."""
-    from mlipbench.datasets.entry import alternatives
+    from mlipbench.datasets.rules import alternatives
 
     return all(any(any(root.glob(name)) for name in alternatives(patterns)) for patterns in split["files"])
 

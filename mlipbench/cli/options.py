@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mlipbench.datasets.prepare import DataLocation
     from mlipbench.plan.budgets import BudgetMeasure
     from mlipbench.plan.plan import Plan
+    from mlipbench.suite.schema import Suite
 
 
 class DisplayKind(StrEnum):
@@ -26,6 +27,12 @@ class DisplayKind(StrEnum):
     RICH = "rich"
     PLAIN = "plain"
     NONE = "none"
+
+
+class DataKind(StrEnum):
+    """Which data a suite runs on, where not on its own."""
+
+    MINI = "mini"
 
 
 SuiteArgument = Annotated[
@@ -44,6 +51,10 @@ ModelsOption = Annotated[
 DataRootOption = Annotated[
     Path | None,
     typer.Option("--data-root", metavar="DIR", envvar="MLIPBENCH_DATA", help="Directory that holds the datasets."),
+]
+DataOption = Annotated[
+    DataKind | None,
+    typer.Option("--data", metavar="mini", help="Run on the embedded datasets that stand in for the suite's."),
 ]
 ResultsOption = Annotated[
     Path, typer.Option("--results", metavar="DIR", help="Directory of the results.", show_default=True)
@@ -115,6 +126,7 @@ class Request:
         data_root: Directory that holds the datasets.
         trust: Whether cards given by path are trusted.
         isolated: Whether no model may run in the running interpreter.
+        data: Which data it runs on, None for its own.
     """
 
     suite: str
@@ -124,6 +136,7 @@ class Request:
     data_root: Path | None
     trust: bool
     isolated: bool
+    data: DataKind | None = None
 
     def plan(self, measure: "BudgetMeasure | None" = None, failed: "Mapping[str, str] | None" = None) -> "Plan":
         """Return the plan.
@@ -139,7 +152,6 @@ class Request:
         """
         from mlipbench.errors import NothingSelectedError
         from mlipbench.plan import Selection, build_plan
-        from mlipbench.suite import load_suite
 
         chosen = None
         if self.models is not None:
@@ -155,7 +167,19 @@ class Request:
             failed=failed or {},
             measure=measure,
         )
-        return build_plan(load_suite(self.suite), selection, data_location(self.data_root))
+        return build_plan(self.wanted()[0], selection, data_location(self.data_root))
+
+    def wanted(self) -> "tuple[Suite, tuple[str, ...]]":
+        """Return the suite on the data it runs on, and one line for each of its datasets that is replaced or left out.
+
+        Raises:
+            ConfigError: The suite or an entry is invalid, or no embedded dataset stands in for one of its datasets.
+        """
+        from mlipbench.plan.mini import on_mini_data
+        from mlipbench.suite import load_suite
+
+        suite = load_suite(self.suite)
+        return (suite, ()) if self.data is None else on_mini_data(suite)
 
 
 def data_location(data_root: Path | None) -> "DataLocation":

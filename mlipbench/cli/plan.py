@@ -18,6 +18,7 @@ def plan(  # noqa: PLR0913 - options
     models: options.ModelsOption = None,
     limit: options.LimitOption = None,
     device: options.DeviceOption = None,
+    data: options.DataOption = None,
     data_root: options.DataRootOption = None,
     trust: options.TrustOption = False,
     isolated: options.IsolatedOption = False,
@@ -27,11 +28,12 @@ def plan(  # noqa: PLR0913 - options
 
     No model is loaded.
     """
-    made = options.Request(suite, models, limit, device, data_root, trust, isolated).plan()
+    request = options.Request(suite, models, limit, device, data_root, trust, isolated, data)
+    made = request.plan()
     if json:
         emit_json(made.as_dict())
     else:
-        emit(_describe(made))
+        emit("\n".join([*(_line("data", line) for line in request.wanted()[1]), _describe(made)]))
     return int(ExitCode.DONE)
 
 

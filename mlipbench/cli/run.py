@@ -22,6 +22,7 @@ def run(  # noqa: PLR0913 - options
     models: options.ModelsOption = None,
     limit: options.LimitOption = None,
     device: options.DeviceOption = None,
+    data: options.DataOption = None,
     data_root: options.DataRootOption = None,
     results: options.ResultsOption = options.DEFAULT_RESULTS,
     again: Annotated[bool, typer.Option("--again", help="Start anew where a finished run exists.")] = False,
@@ -47,7 +48,9 @@ def run(  # noqa: PLR0913 - options
 
     settings = RunSettings(results, again, tuple(context.obj or ()), memory_limit or machine_limit(), timeout)
     with open_display(display) as shown:
-        request = options.Request(suite, models, limit, device, data_root, trust, isolated)
+        request = options.Request(suite, models, limit, device, data_root, trust, isolated, data)
+        for line in request.wanted()[1]:
+            shown.note(line)
         plan = _ready_plan(request, shown, consent=yes)
         outcome = run_plan(plan, settings, shown)
     directory = results / "runs" / plan.suite.suite

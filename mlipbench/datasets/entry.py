@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from mlipbench.datasets.names import ENTRIES, entry_names
+from mlipbench.datasets.rules import Closed, Indices, LeignnSplit, MdsimSplit, Patterns, RelativePath
 from mlipbench.datasets.sources import Archive
 from mlipbench.errors import ConfigError
 from mlipbench.models.interface import EnergyReference
@@ -19,23 +20,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "GAP",
     "ClusterKind",
     "DatasetEntry",
-    "Indices",
+    "Gap",
     "Keys",
-    "LeignnSplit",
-    "MdsimSplit",
+    "Mini",
     "References",
     "Root",
     "Sidecar",
     "SplitSpec",
     "Units",
-    "alternatives",
     "entry_names",
     "load_entry",
 ]
 
 MINI: Final = Path(__file__).parent / "mini"
+GAP: Final = "gap"
+"""What stands in place of a split's name where a number is `DatasetEntry.gap`."""
 
 
 class ClusterKind(StrEnum):
@@ -54,10 +56,6 @@ class Root(StrEnum):
     DATA = "data"
 
 
-class _Closed(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 def _unit(factor: Callable[[str], float]) -> AfterValidator:
     def check(unit: str) -> str:
         try:
@@ -69,30 +67,10 @@ def _unit(factor: Callable[[str], float]) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _inside(pattern: str) -> str:
-    path = PurePosixPath(pattern)
-    if path.is_absolute() or ".." in path.parts or not path.parts or "\\" in pattern:
-        raise ValueError("must be a path below the root, with forward slashes and without '..'")
-    return pattern
-
-
-def _each_inside(pattern: str) -> str:
-    for name in alternatives(pattern):
-        _inside(name)
-    return pattern
-
-
-def alternatives(pattern: str) -> list[str]:
-    """Return the patterns that stand for one set of files, the preferred one first; ``|`` is between them."""
-    return [name.strip() for name in pattern.split("|")]
-
-
-RelativePath = Annotated[str, AfterValidator(_inside)]
-Patterns = Annotated[str, AfterValidator(_each_inside)]
 SplitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
 
-class Units(_Closed):
+class Units(Closed):
     """Units of the files; see `mlipbench.units` for the names.
 
     Attributes:
@@ -108,7 +86,7 @@ class Units(_Closed):
     stress: Annotated[str, _unit(stress_factor)] | None = None
 
 
-class Keys(_Closed):
+class Keys(Closed):
     """Names under which the files hold each quantity, exactly as they are spelt there.
 
     Attributes:
@@ -142,7 +120,7 @@ class Keys(_Closed):
     reference_energy: str | None = None
 
 
-class Sidecar(_Closed):
+class Sidecar(Closed):
     """Text files beside extended XYZ files, one line a frame, with values between commas; other formats have none.
 
     Attributes:
@@ -152,7 +130,7 @@ class Sidecar(_Closed):
     """
 
     columns: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
-    prefixes: dict[str, str] = {}
+    prefixes: dict[str, str] = Field(default_factory=dict)
     ending: Annotated[str, Field(pattern=r"^(\.[A-Za-z0-9_-]+)+$")] = ".txt"
 
     @model_validator(mode="after")
@@ -165,62 +143,7 @@ class Sidecar(_Closed):
         return self
 
 
-class Indices(_Closed):
-    """A file with the numbers of a split's structures, one a line.
-
-    Attributes:
-        file: Path below the root; ``|`` is between alternatives.
-        first: The number of the first structure, 0 or 1.
-    """
-
-    file: Patterns
-    first: Literal[0, 1] = 0
-
-
-class MdsimSplit(_Closed):
-    """A split as MDSim draws it, by two calls of scikit-learn's ``train_test_split`` with the seed 123.
-
-    The first call takes the test structures, the second the validation structures among the first of the others.
-    Source: Fu et al., TMLR 2023, code kyonofx/MDsim.
-
-    Attributes:
-        part: Which part it is.
-        test: Number of test structures; or
-        pool: Number of all others.
-        size: Number of training and validation structures together, the first of the pool.
-        val: Number of validation structures.
-    """
-
-    part: Literal["train", "val", "test"]
-    test: PositiveInt | None = None
-    pool: PositiveInt | None = None
-    size: PositiveInt
-    val: PositiveInt
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if (self.test is None) == (self.pool is None):
-            raise ValueError("give either test or pool")
-        if self.val >= self.size or (self.pool is not None and self.size > self.pool):
-            raise ValueError("val is less than size, and size at most pool")
-        return self
-
-
-class LeignnSplit(_Closed):
-    """A split as LEIGNN's code draws it: Python's shuffle, and four fifths of the first share of it to train on.
-
-    Attributes:
-        part: Which part it is.
-        seed: Seed of the shuffle.
-        share: Share of the structures that is used.
-    """
-
-    part: Literal["train", "val"]
-    seed: int
-    share: Annotated[float, Field(gt=0, le=1)] = 1.0
-
-
-class SplitSpec(_Closed):
+class SplitSpec(Closed):
     """Which structures make up a split.
 
     Attributes:
@@ -232,6 +155,7 @@ class SplitSpec(_Closed):
         shuffle_seed: Seed of a permutation of the structures of all files before `slice` is taken.
         slice: Start, stop and step, as in Python. Splits with one seed and slices that do not overlap are disjoint.
             The structures taken keep the order of the files.
+        title: Head of its columns; its name where it is left out.
         keys: Used in place of the entry's where this split comes in another container.
         note: Anything a reader of results should know.
     """
@@ -242,6 +166,7 @@ class SplitSpec(_Closed):
     leignn: LeignnSplit | None = None
     shuffle_seed: Annotated[int, Field(ge=0)] | None = None
     slice: tuple[int | None, int | None, int | None] | None = None
+    title: str | None = None
     keys: Keys | None = None
     note: str = ""
 
@@ -254,7 +179,7 @@ class SplitSpec(_Closed):
         return self
 
 
-class References(_Closed):
+class References(Closed):
     """Where the reference energies of adsorption energies come from.
 
     Attributes:
@@ -266,7 +191,38 @@ class References(_Closed):
     map: RelativePath
 
 
-class DatasetEntry(_Closed):
+class Gap(Closed):
+    """How much worse a model is on splits out of the training domain: their mean minus another split.
+
+    Attributes:
+        base: The split inside the domain.
+        others: The splits outside.
+        title: Head of its columns.
+    """
+
+    base: str
+    others: Annotated[tuple[str, ...], Field(min_length=1)]
+    title: str = GAP
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.base, *self.others
+
+
+class Mini(Closed):
+    """The embedded dataset that stands in for another one, for tests and first contact.
+
+    Attributes:
+        dataset: Its name.
+        splits: Its splits, by the name of the split that each stands in for.
+    """
+
+    dataset: str
+    splits: Annotated[dict[str, str], Field(min_length=1)]
+
+
+class DatasetEntry(Closed):
     """What a dataset is and how its files are read.
 
     Attributes:
@@ -292,6 +248,8 @@ class DatasetEntry(_Closed):
         membership: What is known about the splits' relation to published ones.
         drawn_from: Training sets that these structures belong to, by the names that cards give in `training_data`.
         training_note: Which models are known to have seen these data.
+        mini: The embedded dataset that stands in for this one with ``--data mini``.
+        gap: The splits whose difference is a number of its own, where a suite evaluates all of them.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
@@ -316,11 +274,17 @@ class DatasetEntry(_Closed):
     membership: str = ""
     drawn_from: tuple[str, ...] = ()
     training_note: str = ""
+    mini: Mini | None = None
+    gap: Gap | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         named = [self.fit_split, self.references.split if self.references else None]
-        for name in (*named, *(split for archive in self.sources for split in archive.splits)):
+        named += [split for archive in self.sources for split in archive.splits]
+        named += [*(self.mini.splits if self.mini else ()), *(self.gap.splits if self.gap else ())]
+        if GAP in self.splits:
+            raise ValueError(f"no split can be named {GAP!r}")
+        for name in named:
             if name is not None and name not in self.splits:
                 raise ValueError(f"there is no split {name!r}; {did_you_mean(name, self.splits)}")
         for name, spec in self.splits.items():

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from mlipbench.datasets.children import Job, Limits, convert_files
-from mlipbench.datasets.entry import MINI, DatasetEntry, Root, SplitSpec, alternatives
+from mlipbench.datasets.entry import MINI, DatasetEntry, Root, SplitSpec
 from mlipbench.datasets.readers import Format, file_format
 from mlipbench.datasets.records import Reading
+from mlipbench.datasets.rules import alternatives
 from mlipbench.datasets.selection import selection
 from mlipbench.datasets.sidecar import sidecar_of
 from mlipbench.datasets.writer import ColumnarWriter

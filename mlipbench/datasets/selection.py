@@ -12,7 +12,8 @@ from mlipbench.errors import DatasetError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mlipbench.datasets.entry import LeignnSplit, MdsimSplit, SplitSpec
+    from mlipbench.datasets.entry import SplitSpec
+    from mlipbench.datasets.rules import LeignnSplit, MdsimSplit
     from mlipbench.typing import IntArray
 
 _MOST_BYTES: Final = 1 << 30

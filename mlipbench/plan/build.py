@@ -21,7 +21,7 @@ from mlipbench.plan.applicability import (
     energy_route,
 )
 from mlipbench.plan.budgets import BudgetQuestion, known_budget
-from mlipbench.plan.cells import METRIC_VERSION, check_metrics, plan_cells
+from mlipbench.plan.cells import METRIC_VERSION, check_metrics, gap_cells, plan_cells
 from mlipbench.plan.open import open_datasets
 from mlipbench.plan.plan import Plan, PlannedSplit, RunPlan, Variant
 from mlipbench.plan.splits import SplitQuestion, plan_splits, refusal
@@ -227,9 +227,9 @@ def _run(context: _Context, card: ModelCard, variant: Variant, start: _Start) ->
         planned = list(plan_splits(question, context.suite, context.selection.limit))
         splits += planned
         refused = {split.split: split.reason for split in planned if split.reason}
-        for split in planned:
-            if split.role is Role.EVALUATE:
-                cells += list(plan_cells(card, split, dataset, route, context.suite, refused))
+        shown = [split for split in planned if split.role is Role.EVALUATE]
+        own = [cell for split in shown for cell in plan_cells(card, split, dataset, route, context.suite, refused)]
+        cells += [*own, *(gap_cells(own, dataset.entry.gap) if dataset.entry.gap else ())]
         if card.fitted and dataset.fit_split is not None:
             fits[name] = dataset.fit_split
     environment = context.environments.find(card.environment)

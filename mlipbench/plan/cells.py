@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from mlipbench.datasets.entry import GAP
 from mlipbench.errors import ConfigError
 from mlipbench.metrics.errors import S2EF_METRICS
 from mlipbench.plan.applicability import ADSORPTION_METRICS, ENERGY_METRICS, STRESS_METRICS, needs_forces, why_no_metric
@@ -14,8 +16,9 @@ from mlipbench.plan.plan import PlannedCell
 from mlipbench.status import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from mlipbench.datasets.entry import Gap
     from mlipbench.models.card import ModelCard
     from mlipbench.plan.applicability import EnergyRoute
     from mlipbench.plan.plan import PlannedDataset, PlannedSplit
@@ -82,6 +85,30 @@ def plan_cells(
         )
 
 
+def gap_cells(cells: Sequence[PlannedCell], gap: Gap) -> Iterator[PlannedCell]:
+    """Yield a cell for each metric whose gap between splits can be formed.
+
+    Args:
+        cells: The cells of one dataset.
+        gap: The splits; metrics that are not planned for all of them have no gap.
+    """
+    by_metric: dict[str, dict[str, PlannedCell]] = {}
+    for cell in cells:
+        by_metric.setdefault(cell.metric, {})[cell.split] = cell
+    for found in by_metric.values():
+        parts = [found[split] for split in gap.splits if split in found]
+        if len(parts) < len(gap.splits):
+            continue
+        lacking = next((part for part in parts if part.reason), None)
+        yield replace(
+            parts[0],
+            split=GAP,
+            status=Status.OK if lacking is None else Status.NOT_APPLICABLE,
+            reason=None if lacking is None else f"{lacking.split}: {lacking.reason}",
+            comparability_key=_hashed([part.comparability_key for part in parts]),
+        )
+
+
 def _why_not_referred(
     metric: str, dataset: PlannedDataset, route: EnergyRoute, refused: Mapping[str, str]
 ) -> str | None:
@@ -126,6 +153,10 @@ def _key(split: PlannedSplit, dataset: PlannedDataset, metric: str, route: Energ
     if metric in ADSORPTION_METRICS and dataset.entry.references is not None:
         parts["references"] = dataset.splits[dataset.entry.references.split].content_hash
         parts["references_map"] = dataset.references_sha256
+    return _hashed(parts)
+
+
+def _hashed(parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -32,7 +32,7 @@ class Block:
 
 
 def blocks(table: Table, *, by_metric: bool = False) -> tuple[Block, ...]:
-    """Return the blocks a table is shown in: all at once where that is narrow, else metric by metric.
+    """Return the blocks a table is shown in: all at once where that is narrow, else metric by metric and unit by unit.
 
     Args:
         table: The table.
@@ -40,13 +40,14 @@ def blocks(table: Table, *, by_metric: bool = False) -> tuple[Block, ...]:
     """
     columns = table.columns
     if len(columns) <= _MOST_COLUMNS and not by_metric:
-        labels = tuple(f"{column.split}: {_quantity(column)}" for column in columns)
+        labels = tuple(f"{column.head}: {_quantity(column)}" for column in columns)
         return (Block("", tuple(range(len(columns))), labels),)
-    metrics = dict.fromkeys(column.metric for column in columns)
     found = []
-    for metric in metrics:
-        positions = tuple(position for position, column in enumerate(columns) if column.metric == metric)
-        labels = tuple(columns[position].split for position in positions)
+    for quantity in dict.fromkeys((column.metric, column.unit) for column in columns):
+        positions = tuple(
+            position for position, column in enumerate(columns) if (column.metric, column.unit) == quantity
+        )
+        labels = tuple(columns[position].head for position in positions)
         found.append(Block(_quantity(columns[positions[0]]), positions, labels))
     return tuple(found)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlipbench.checkpoint import TRAINED_SHARE
+from mlipbench.datasets.entry import GAP
 from mlipbench.status import Role, Source, Status
 
 if TYPE_CHECKING:
@@ -110,6 +111,16 @@ def about_data(group: Group) -> tuple[str, ...]:
     if group.part:
         sentences.append("These numbers are not comparable with those of the other tables of this dataset.")
     return tuple(dict.fromkeys(sentences))
+
+
+def split_head(group: Group, split: str) -> str:
+    """Return what a split, or the gap between splits, is called at the head of a column."""
+    for run in group.runs:
+        for dataset in run.manifest.datasets if run.manifest else ():
+            if dataset.name == group.dataset:
+                found = dataset.entry.get("gap") if split == GAP else dataset.entry.get("splits", {}).get(split)
+                return str((found or {}).get("title") or split)
+    return split
 
 
 def origin(records: Iterable[RunRecord]) -> tuple[str, ...]:

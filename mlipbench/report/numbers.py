@@ -6,9 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from mlipbench.units import energy_factor
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_STORED: Final = "eV"
 _MILLI: Final = 1e3
 _MOST_DECIMALS: Final = 6
 _LARGE: Final = 1e6
@@ -27,20 +30,26 @@ class DisplayUnit:
     factor: float = 1.0
 
 
-def display_unit(unit: str, values: Sequence[float], *, fraction: bool = False) -> DisplayUnit:
-    """Choose the unit that numbers of one metric are shown in.
+def display_units(
+    unit: str, values: Sequence[float], wanted: Sequence[str] = (), *, fraction: bool = False
+) -> tuple[DisplayUnit, ...]:
+    """Choose the units that numbers of one metric are shown in, at least one.
 
     Args:
         unit: The unit they are stored in.
         values: The numbers that will be shown.
+        wanted: Units of energy that a suite asks for; they take the place of eV in `unit`.
         fraction: Whether they are shares of structures, which are shown in percent.
     """
     if unit == "1":
-        return DisplayUnit("%", 100.0) if fraction else DisplayUnit("")
+        return (DisplayUnit("%", 100.0) if fraction else DisplayUnit(""),)
+    if unit.startswith(_STORED) and wanted:
+        rest = unit.removeprefix(_STORED)
+        return tuple(DisplayUnit(f"{energy}{rest}", 1.0 / energy_factor(energy)) for energy in wanted)
     sizes = [abs(value) for value in values if value]
-    if unit.startswith("eV") and (not sizes or min(sizes) < 1.0):
-        return DisplayUnit(f"m{unit}", _MILLI)
-    return DisplayUnit(unit)
+    if unit.startswith(_STORED) and (not sizes or min(sizes) < 1.0):
+        return (DisplayUnit(f"m{unit}", _MILLI),)
+    return (DisplayUnit(unit),)
 
 
 def format_number(value: float, low: float | None = None, high: float | None = None) -> str:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mlipbench.metrics.errors import S2EF_METRICS
 from mlipbench.metrics.values import Direction, Kind
 from mlipbench.report.grouping import groups
-from mlipbench.report.notes import Notes, about_data, cell_notes, row_notes, shared_notes, training_facts
-from mlipbench.report.numbers import DisplayUnit, display_unit, format_number
+from mlipbench.report.notes import (
+    Notes,
+    about_data,
+    cell_notes,
+    row_notes,
+    shared_notes,
+    split_head,
+    training_facts,
+)
+from mlipbench.report.numbers import DisplayUnit, display_units, format_number
 from mlipbench.report.ranking import ScoreReader, best
 from mlipbench.status import Status
 
@@ -27,10 +35,11 @@ _EMPTY: Final = "-"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One metric on one split under one comparability key.
+    """One metric on one split under one comparability key, in one unit.
 
     Attributes:
         split: Name of the split.
+        head: What the split is called at the head of the column.
         metric: Name of the metric.
         title: Title of the metric.
         unit: Unit shown; empty for pure numbers.
@@ -39,6 +48,7 @@ class Column:
     """
 
     split: str
+    head: str
     metric: str
     title: str
     unit: str
@@ -124,44 +134,49 @@ def build_tables(records: Sequence[RunRecord]) -> tuple[Table, ...]:
 def _table(group: Group, scores: ScoreReader) -> Table:
     by_run = [group.cells(run) for run in group.runs]
     by_column = list(zip(*by_run, strict=True))
-    units = _units(group, by_column)
     shared = [shared_notes(records) for records in by_column]
     bold = [_best(group.runs, records, scores) for records in by_column]
     notes = Notes()
-    columns = _columns(group, by_column, units, shared, notes)
+    shown = _shown(group, by_column)
+    columns = tuple(_column(group, by_column, one, shared[one.number], notes) for one in shown)
     labels = _labels(group.runs, group.dataset)
     rows = []
     for number in sorted(range(len(group.runs)), key=lambda number: _rank(by_run[number], labels[number])):
         model, variant = labels[number]
         marks = notes.add(row_notes(group.runs[number], group.dataset))
         cells = tuple(
-            _cell(record, unit, notes.add(_own(record, common)), best=number in winners)
-            for record, unit, common, winners in zip(by_run[number], units, shared, bold, strict=True)
+            _cell(record, one.unit, notes.add(_own(record, shared[one.number])), best=number in bold[one.number])
+            for record, one in ((by_run[number][one.number], one) for one in shown)
         )
         rows.append(TableRow(model, variant, cells, marks))
     return Table(group.task, group.dataset, group.part, columns, tuple(rows), notes.texts, about_data(group))
 
 
-def _columns(
+class _Shown(NamedTuple):
+    """A column of a group in one of its units."""
+
+    number: int
+    unit: DisplayUnit
+
+
+def _column(
     group: Group,
     by_column: Sequence[Sequence[MetricRecord | None]],
-    units: Sequence[DisplayUnit],
-    shared: Sequence[tuple[str, ...]],
+    one: _Shown,
+    shared: tuple[str, ...],
     notes: Notes,
-) -> tuple[Column, ...]:
-    places = Counter((key.split, key.metric) for key in group.columns)
-    columns = []
-    for key, records, unit, common in zip(group.columns, by_column, units, shared, strict=True):
-        definition = S2EF_METRICS.get(key.metric)
-        title = definition.title if definition else key.metric
-        divided = [_DIVIDED] if places[key.split, key.metric] > 1 else []
-        direction = next((record.direction for record in records if record), Direction.LOWER)
-        columns.append(Column(key.split, key.metric, title, unit.name, direction, notes.add([*common, *divided])))
-    return tuple(columns)
+) -> Column:
+    key = group.columns[one.number]
+    definition = S2EF_METRICS.get(key.metric)
+    title = definition.title if definition else key.metric
+    divided = [_DIVIDED] if sum(other[:2] == key[:2] for other in group.columns) > 1 else []
+    direction = next((record.direction for record in by_column[one.number] if record), Direction.LOWER)
+    marks = notes.add([*shared, *divided])
+    return Column(key.split, split_head(group, key.split), key.metric, title, one.unit.name, direction, marks)
 
 
-def _units(group: Group, by_column: Sequence[Sequence[MetricRecord | None]]) -> list[DisplayUnit]:
-    """Return the unit of every column; one metric has one unit in all of a table."""
+def _shown(group: Group, by_column: Sequence[Sequence[MetricRecord | None]]) -> list[_Shown]:
+    """Return every column in every unit; one metric has the same units in all of a table."""
     values: dict[str, list[float]] = {}
     stored: dict[str, str] = {}
     for key, records in zip(group.columns, by_column, strict=True):
@@ -169,10 +184,12 @@ def _units(group: Group, by_column: Sequence[Sequence[MetricRecord | None]]) -> 
             if record is not None:
                 stored.setdefault(key.metric, record.unit)
                 values.setdefault(key.metric, []).extend([] if record.value is None else [record.value])
+    wanted = next((run.manifest.suite.units for run in group.runs if run.manifest and run.manifest.suite.units), ())
     chosen = {
-        metric: display_unit(unit, values[metric], fraction=_is_fraction(metric)) for metric, unit in stored.items()
+        metric: display_units(unit, values[metric], wanted, fraction=_is_fraction(metric))
+        for metric, unit in stored.items()
     }
-    return [chosen[key.metric] for key in group.columns]
+    return [_Shown(number, unit) for number, key in enumerate(group.columns) for unit in chosen[key.metric]]
 
 
 def _is_fraction(metric: str) -> bool:

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 def first_manifest(plan: Plan, run: RunPlan, run_id: str, started: str, arguments: tuple[str, ...]) -> Manifest:
     """Return the manifest of a run that is about to begin."""
-    suite = SuiteIdentity(name=plan.suite.suite, version=plan.suite.version, sha256=plan.suite_sha256)
+    suite = SuiteIdentity(
+        name=plan.suite.suite, version=plan.suite.version, sha256=plan.suite_sha256, units=plan.suite.units
+    )
     return Manifest(
         run_id=run_id,
         plan_sha256=run.sha256,

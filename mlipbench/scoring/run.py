@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from mlipbench.datasets.entry import DatasetEntry
+from mlipbench.datasets.entry import GAP, DatasetEntry
 from mlipbench.datasets.prepare import open_split
 from mlipbench.datasets.references import reference_map
 from mlipbench.errors import ConfigError, ResultsError
@@ -20,6 +20,7 @@ from mlipbench.scoring.adsorption import AdsorptionReferences
 from mlipbench.scoring.conversion import fit_shift
 from mlipbench.scoring.corrections import label_correction
 from mlipbench.scoring.files import write_scores
+from mlipbench.scoring.gap import gap_record
 from mlipbench.scoring.split import EnergyTreatment, score_split
 from mlipbench.status import Role, Status
 from mlipbench.store.files import write_atomically
@@ -134,6 +135,14 @@ def _other_data(what: str) -> ResultsError:
 
 
 def _score_dataset(dataset: _Dataset, manifest: Manifest) -> Iterator[MetricRecord]:
+    records = list(_score_splits(dataset, manifest))
+    yield from records
+    for cell in manifest.cells:
+        if (cell.dataset, cell.split) == (dataset.route.dataset, GAP) and dataset.entry.gap is not None:
+            yield gap_record(cell, dataset.entry.gap, records)
+
+
+def _score_splits(dataset: _Dataset, manifest: Manifest) -> Iterator[MetricRecord]:
     shift, no_shift = _shift(dataset)
     for name, record in dataset.records.items():
         cells = [cell for cell in manifest.cells if (cell.dataset, cell.split) == (record.dataset, name)]

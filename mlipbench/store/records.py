@@ -24,11 +24,19 @@ _AnyRecord = TypeVar("_AnyRecord", bound=_Record)
 
 
 class SuiteIdentity(_Record):
-    """Which suite was run."""
+    """Which suite was run.
+
+    Attributes:
+        name: Its name.
+        version: Its version.
+        sha256: Checksum of its content.
+        units: Units of energy that tables show; empty where their size decides.
+    """
 
     name: str
     version: int
     sha256: str
+    units: tuple[str, ...] = ()
 
 
 class DatasetIdentity(_Record):

@@ -7,14 +7,36 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
 
 from mlipbench.budget import BatchBudget
+from mlipbench.errors import ConfigError
+from mlipbench.units import energy_factor
 from mlipbench.yamlfile import no_credentials
 
 MAX_SEED = 2**32 - 1
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 _CARD_ONLY = frozenset({"adapter", "arguments", "calculator", "checkpoint", "environment", "kwargs", "python"})
+
+
+def _known(unit: str) -> str:
+    try:
+        energy_factor(unit)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+    return unit
+
+
+EnergyUnit = Annotated[str, AfterValidator(_known)]
 
 
 class _Part(BaseModel):
@@ -143,6 +165,8 @@ class Suite(_Part):
         models: The models, with permitted overrides.
         datasets: The datasets by name.
         tasks: The tasks with their parameters.
+        units: Units of energy that tables show, such as meV and kcal/mol, one column each; forces and stresses follow
+            them. Chosen by the size of the numbers where none is given.
         seeds: Seeds; every model is run once per seed.
     """
 
@@ -152,6 +176,7 @@ class Suite(_Part):
     models: Annotated[tuple[Annotated[ModelChoice, BeforeValidator(_as_choice)], ...], Field(min_length=1)]
     datasets: Annotated[dict[Annotated[str, Field(pattern=_NAME)], DatasetChoice], Field(min_length=1)]
     tasks: Tasks
+    units: tuple[EnergyUnit, ...] = ()
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, le=MAX_SEED)], ...], Field(min_length=1)] = (0,)
 
     _folder: Path = PrivateAttr(default=Path())

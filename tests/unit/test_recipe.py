@@ -43,6 +43,17 @@ def test_a_slice_of_clusters_takes_all_their_structures() -> None:
     assert Subset(split="train", slice=(2, None, None), whole_clusters=True).indices(clusters).tolist() == [3, 4, 5]
 
 
+def test_shares_of_clusters_partition_the_split() -> None:
+    clusters = np.repeat(np.arange(7), 2)
+    train, validation = (
+        Subset(split="train", shuffle_seed=1, share=share, whole_clusters=True).indices(clusters)
+        for share in ((0, 0.8), (0.8, 1))
+    )
+    assert sorted([*train, *validation]) == list(range(14))
+    assert len(train) == 2 * 5  # five of seven clusters: 5.6, rounded down
+    assert not set(clusters[train]) & set(clusters[validation])
+
+
 @pytest.mark.parametrize("whole", [False, True])
 def test_shuffled_slices_of_one_seed_partition_the_split(whole: bool) -> None:
     clusters = np.repeat(np.arange(40), 3)
@@ -63,6 +74,10 @@ def test_an_empty_split() -> None:
 
 
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
+    "slice and share": (
+        {"train": {"split": "train", "slice": [0, 9, None], "share": [0, 0.5]}},
+        "either slice or share",
+    ),
     "both lengths": ({"seconds": 5.0}, "either steps or seconds"),
     "no length": ({"steps": None}, "either steps or seconds"),
     "no weight": ({"loss": {"energy": 0, "forces": 0}}, "cannot both have weight zero"),

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from mlipbench.datasets.entry import LeignnSplit, MdsimSplit, SplitSpec, entry_names, load_entry
+from mlipbench.datasets.entry import SplitSpec, entry_names, load_entry
 from mlipbench.datasets.prepare import DataLocation, find_files, open_split
+from mlipbench.datasets.rules import LeignnSplit, MdsimSplit
 from mlipbench.datasets.selection import leignn_part, mdsim_part, read_indices, selection
 from mlipbench.errors import DatasetError, PrerequisiteError
 from mlipbench.units import energy_factor, forces_factor

@@ -7,7 +7,7 @@ import pytest
 from mlipbench.errors import ResultsError
 from mlipbench.report.collect import collect
 from mlipbench.report.markdown import to_markdown
-from mlipbench.report.numbers import display_unit, format_number
+from mlipbench.report.numbers import DisplayUnit, display_units, format_number
 from mlipbench.report.table import build_tables
 from mlipbench.report.terminal import to_text
 
@@ -204,6 +204,13 @@ def test_digits_follow_the_interval(numbers: tuple[float, ...], text: str) -> No
 
 
 def test_units_are_chosen_for_all_numbers_of_a_metric() -> None:
-    assert display_unit("eV/Å", [0.05, 3.0]).name == "meV/Å"
-    assert display_unit("eV", [5.0, 3.0]).name == "eV"
-    assert display_unit("1", [0.5], fraction=True).factor == 100.0
+    assert display_units("eV/Å", [0.05, 3.0]) == (DisplayUnit("meV/Å", 1e3),)
+    assert display_units("eV", [5.0, 3.0]) == (DisplayUnit("eV"),)
+    assert display_units("1", [0.5], ["meV"], fraction=True) == (DisplayUnit("%", 100.0),)
+
+
+def test_a_suite_chooses_the_units_of_energies_and_what_follows_from_them() -> None:
+    milli, kilo = display_units("eV/Å", [5.0], ["meV", "kcal/mol"])
+    assert (milli.name, kilo.name) == ("meV/Å", "kcal/mol/Å")
+    assert milli.factor == pytest.approx(1e3)
+    assert 1.0 / kilo.factor == pytest.approx(0.0433641, rel=1e-6)  # eV in 1 kcal/mol, CODATA

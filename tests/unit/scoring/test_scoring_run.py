@@ -148,6 +148,38 @@ def test_declined_structures_alone_are_no_failure(model: World) -> None:
     assert "not applicable to 2 structures: no Xe" in found.reason
 
 
+def test_a_gap_is_the_mean_of_the_other_splits_minus_the_base(model: World) -> None:
+    model.write("val", crystals(9, seed=8))
+    model.write("refs", crystals(10, seed=9))
+    model.entry["gap"] = {"base": "val", "others": ["refs"]}
+    model.suite["datasets"]["toy"]["splits"] = ["val", "refs"]
+    errors = {"val": [0.1, -0.3] * 4 + [0.2], "refs": [0.5, -0.7] * 5}
+    records = score_run(make_run(model, Fake(errors, failed={"refs": {9: "worker died"}})), model.location)
+    found, base, other = (metric(records, "energy_mae", split) for split in ("gap", "val", "refs"))
+    assert found.value == pytest.approx((5 * 0.5 + 4 * 0.7) / 9 - 1.8 / 9)
+    assert (found.n, found.n_clusters, found.n_failed) == (18, 18, 1)
+    assert (found.status, found.reason) == (Status.PARTIAL, f"refs: {other.reason}")
+    below = np.hypot(other.value - other.ci_low, base.ci_high - base.value)
+    above = np.hypot(other.ci_high - other.value, base.value - base.ci_low)
+    assert (found.ci_low, found.ci_high) == pytest.approx((found.value - below, found.value + above))
+    assert found.comparability_key not in {base.comparability_key, other.comparability_key}
+
+
+def test_a_gap_without_one_of_its_splits_says_why(model: World) -> None:
+    model.entry["gap"] = {"base": "val", "others": ["refs"]}
+    model.suite["datasets"]["toy"]["splits"] = ["val", "refs"]
+    declined = {"refs": {0: "no Xe", 1: "no Xe"}}
+    found = metric(score_run(make_run(model, Fake(declined=declined)), model.location), "forces_mae", "gap")
+    assert (found.value, found.status) == (None, Status.NOT_APPLICABLE)
+    assert found.reason is not None
+    assert found.reason.startswith("refs: no structure has what forces_mae needs")
+
+
+def test_a_suite_without_all_splits_of_a_gap_has_none(model: World) -> None:
+    model.entry["gap"] = {"base": "val", "others": ["refs"]}
+    assert {record.split for record in score_run(make_run(model, Fake()), model.location)} == {"val"}
+
+
 def test_scoring_twice_gives_the_same_bytes(model: World) -> None:
     model.write("val", crystals(12, seed=8))
     run = make_run(model, Fake({"val": list(np.linspace(-1, 2, 12))}))
