@@ -1,7 +1,7 @@
 """An adapter against its package's own calculator in a loop, over 64 slabs, one by one and in batches.
 
-On one processor core a batch of a network of triplets is no faster than its structures one by one, so that the better of
-the two has to keep up with the calculator.
+On one processor core a batch of a network of triplets is no faster than its structures one by one, so that the better
+of the two has to keep up with the calculator.
 """
 
 from __future__ import annotations
