@@ -9,7 +9,7 @@ import typer
 from typer.main import get_command
 
 from mlipbench import __version__
-from mlipbench.cli import data, env, listing, output, plan, report, run, schema, score, train
+from mlipbench.cli import data, env, export, listing, output, plan, report, run, schema, score, train
 from mlipbench.errors import ExitCode, MlipbenchError
 
 _EPILOG: Final = """\
@@ -57,6 +57,7 @@ app.command("report", epilog=_EPILOG)(report.report)
 app.command("schema", epilog=_EPILOG)(schema.schema)
 app.add_typer(data.app, name="data", epilog=_EPILOG)
 app.add_typer(env.app, name="env", epilog=_EPILOG)
+app.add_typer(export.app, name="export", epilog=_EPILOG)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -90,7 +90,7 @@ class Keys(Closed):
     """Names under which the files hold each quantity, exactly as they are spelt there.
 
     Attributes:
-        energy: Energy of a structure.
+        energy: Energy of a structure; None where the labels are hidden, as those of public test sets are.
         reference_energy: Energy that is subtracted from `energy`, which leaves an adsorption energy; None where
             `energy` is meant as it is.
         forces: Forces, None where the files hold none.
@@ -106,7 +106,7 @@ class Keys(Closed):
             for OC20's name in all four cases.
     """
 
-    energy: str
+    energy: str | None
     forces: str | None
     stress: str | None = None
     id: str | tuple[str, ...] | None = None
@@ -118,6 +118,12 @@ class Keys(Closed):
     cell: str | None = None
     pbc: str | None = None
     reference_energy: str | None = None
+
+    @model_validator(mode="after")
+    def _labelled_or_not(self) -> Self:
+        if self.energy is None and any((self.forces, self.stress, self.reference_energy)):
+            raise ValueError("there are no labels beside a hidden energy")
+        return self
 
 
 class Sidecar(Closed):
@@ -289,6 +295,8 @@ class DatasetEntry(Closed):
                 raise ValueError(f"there is no split {name!r}; {did_you_mean(name, self.splits)}")
         for name, spec in self.splits.items():
             keys = spec.keys or self.keys
+            if keys.energy is None and name == self.fit_split:
+                raise ValueError(f"split {name!r}: nothing can be fitted where the labels are hidden")
             if self.cluster is ClusterKind.KEY and keys.cluster is None:
                 raise ValueError(f"split {name!r}: `cluster: key` needs `keys.cluster`")
             if keys.stress is not None and self.units.stress is None:

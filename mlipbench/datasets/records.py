@@ -123,7 +123,10 @@ def chunks(frames: Iterable[Frame], reading: Reading, label: str) -> Iterator[Ch
 def _chunk(frames: list[Frame], reading: Reading, label: str, first: int) -> Chunk:
     keys, units = reading.keys, reading.units
     structures = _structures(frames, reading, [f"{label}:{first + i}" for i in range(len(frames))])
-    energy = np.asarray([_energy(frame, keys) for frame in frames]) * energy_factor(str(units["energy"]))
+    energy = np.full(len(frames), np.nan)
+    if keys["energy"]:
+        energy = np.asarray([_energy(frame, keys) for frame in frames]) * energy_factor(str(units["energy"]))
+        _check_finite(frames, None, energy, keys["energy"])
     forces = stress = None
     if keys.get("forces"):
         forces = np.concatenate([_per_atom(frame, keys["forces"]) for frame in frames])
@@ -133,7 +136,6 @@ def _chunk(frames: list[Frame], reading: Reading, label: str, first: int) -> Chu
         stress = np.asarray([_stress(frame, keys["stress"]) for frame in frames]) * stress_factor(str(units["stress"]))
         stress = stress + 0.0
         _check_finite(frames, None, stress, keys["stress"])
-    _check_finite(frames, None, energy, keys["energy"])
     clusters = None
     if reading.cluster == "file":
         clusters = [_short(label, frames[0])] * len(frames)

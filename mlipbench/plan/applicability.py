@@ -128,6 +128,8 @@ def _obstacles(capabilities: Capabilities, split: Split) -> Iterator[str]:
 
 def why_no_metric(metric: str, capabilities: Capabilities, split: Split, route: EnergyRoute) -> str | None:
     """Return why one metric of a predictable split cannot be had, or None."""
+    if not split.has_energy:
+        return "the labels are hidden"
     if metric in ADSORPTION_METRICS:
         return None
     if metric in STRESS_METRICS:

@@ -85,10 +85,13 @@ def plan_splits(question: SplitQuestion, suite: Suite, limit: int | None) -> Ite
 
 
 def _properties(card: ModelCard, split: Split, roles: set[Role]) -> frozenset[Property]:
-    """Return what is asked of the model: what the labels can judge; for shifts and references energies alone."""
+    """Return what is asked of the model: what the labels can judge; for shifts and references energies alone.
+
+    Where the labels are hidden, somebody else will judge energies and forces.
+    """
     wanted = {Property.ENERGY}
     if Role.EVALUATE in roles:
-        wanted |= {Property.FORCES} if split.has_forces else set()
+        wanted |= {Property.FORCES} if split.has_forces or not split.has_energy else set()
         wanted |= {Property.STRESS} if split.has_stress else set()
     return frozenset(wanted) & card.declared().properties
 

@@ -48,7 +48,7 @@ class Labels:
     """Reference labels of consecutive structures.
 
     Attributes:
-        energy: Shape (n_structures,), eV.
+        energy: Shape (n_structures,), eV; NaN where the labels are hidden.
         forces: Shape (n_atoms, 3), eV/Å, those of fixed atoms as computed; None where the data have none.
         stress: Shape (n_structures, 6), eV/Å³, Voigt xx yy zz yz xz xy in ASE's sign, or None.
     """
@@ -69,6 +69,7 @@ class Split:
         n_atoms: Number of atoms of all structures.
         content_hash: SHA-256 (hex) of the columns but for names; equal for equal data, wherever they were read from.
         elements: Atomic numbers that occur.
+        has_energy: Whether there are energies; without, the labels are hidden.
         has_forces: Whether there are forces.
         has_stress: Whether there are stresses.
         has_periodic: Whether any structure is periodic in at least one direction.
@@ -93,6 +94,7 @@ class Split:
         self.elements: frozenset[int] = frozenset(meta["elements"])
         self.has_periodic: bool = meta["has_periodic"]
         self.has_molecules: bool = meta["has_molecules"]
+        self.has_energy = not bool(np.isnan(self._columns["energy"][:1]).any())  # all are hidden, or none
         self.has_forces = "forces" in self._columns
         self.has_stress = "stress" in self._columns
         self.has_cluster_names = "cluster_names" in self._columns

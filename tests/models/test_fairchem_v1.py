@@ -318,3 +318,30 @@ def test_energies_alone_are_those_with_forces(adapter):
     alone = adapter.predict(batch, frozenset({Property.ENERGY}))
     assert alone.forces is None
     assert alone.energy[0] == adapter.predict(batch, MOST).energy[0]
+
+
+def test_exported_arrays_are_those_the_package_writes(tmp_path):
+    from types import SimpleNamespace
+
+    from fairchem.core.trainers.base_trainer import BaseTrainer
+
+    from mlipbench.export.oc20 import Prediction, arranged
+
+    rng = np.random.default_rng(0)
+    ids = [f"{sid}_{fid}" for sid, fid in ((12, 3), (9, 11), (9, 2), (100, 0), (12, 30))]
+    free = np.array([2, 0, 3, 1, 4])
+    energy, forces = rng.normal(size=5), rng.normal(size=(10, 3))
+    theirs = {
+        "energy": list(energy.astype(np.float16)),
+        "forces": np.split(forces.astype(np.float16), np.cumsum(free)[:-1]),
+        "chunk_idx": list(free),
+        "ids": ids,
+    }
+    trainer = SimpleNamespace(config={"cmd": {"results_dir": str(tmp_path)}}, name="ocp")
+    BaseTrainer.save_results(trainer, theirs, "s2ef")
+    written = np.load(tmp_path / "ocp_s2ef.npz")
+    ours = arranged(Prediction(np.array(ids), energy, forces, free))
+    assert set(ours) == set(written.files)
+    for name, values in ours.items():
+        assert values.dtype == written[name].dtype
+        assert values.tolist() == written[name].tolist()

@@ -33,7 +33,7 @@ PARENT = (
     ("execution",),
     ("scoring",),
     ("runner",),
-    ("report", "gate", "doctor"),
+    ("report", "gate", "doctor", "export"),
     ("cli", "testing"),
     ("__main__",),
 )
