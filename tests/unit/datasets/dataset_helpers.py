@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,11 @@ KEYS: dict[str, Any] = dict.fromkeys(
 )
 LABELS = {**KEYS, "energy": "energy", "forces": "forces"}
 SGDML = {**KEYS, "energy": "E", "forces": "F", "positions": "R", "numbers": "z"}
+
+
+def fuzz_examples() -> int:
+    """Return how many examples a test of a reader takes; the tox environment `long` wants more."""
+    return int(os.environ.get("MLIPBENCH_FUZZ_EXAMPLES", "200"))
 
 
 def reading(keys: dict[str, Any] | None = None, **changes: Any) -> Reading:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from dataset_helpers import SGDML, arrays, reading, save, slabs
+from dataset_helpers import SGDML, arrays, fuzz_examples, reading, save, slabs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ENDINGS = ["extxyz", "extxyz.xz", "traj", "db", "npz"]
 MAPPED = ["lmdb", "aselmdb"]
-N_EXAMPLES = 200
+N_EXAMPLES = fuzz_examples()
 SIDECAR = {"columns": ["sid", "fid", "reference_energy"], "prefixes": {"sid": "random"}, "ending": ".txt"}
 LINES = b"random17,frame0,-7.5\nrandom17,frame5,-7.5\nrandom4,frame0,-0.25\n"
 
