@@ -2,7 +2,7 @@
 
 The standard unpickler makes room for as much as a number in the file asks for, hashes nested tuples without end, and
 calls methods of whatever a decoder returns. This machine knows thirty-odd operations on lists, dictionaries, tuples,
-texts and numbers; the parsing of operations is that of `pickletools`.
+texts and numbers; the parsing of their arguments is that of `pickletools`.
 """
 
 from __future__ import annotations
@@ -70,8 +70,9 @@ def run(stream: IO[bytes], names: Names, persistent: Persistent | None = None) -
     """
     machine = _Machine(names, persistent)
     try:
-        for operation, argument, _ in pickletools.genops(stream):
-            _step(operation.name)(machine, argument)
+        while (code := stream.read(1)) != _STOP:
+            step, argument = _operation(code)
+            step(machine, None if argument is None else argument(stream))
         return machine.result()
     except PickleError:
         raise
@@ -80,10 +81,12 @@ def run(stream: IO[bytes], names: Names, persistent: Persistent | None = None) -
         raise PickleError(f"not a valid pickle ({type(error).__name__}: {text})") from None
 
 
-def _step(name: str) -> _Step:
-    if name not in _STEPS:
-        raise PickleError(f"uses the pickle operation {name}, which is not decoded")
-    return _STEPS[name]
+def _operation(code: bytes) -> tuple[_Step, _Argument | None]:
+    if code in _OPERATIONS:
+        return _OPERATIONS[code]
+    if code in _NAMES:
+        raise PickleError(f"uses the pickle operation {_NAMES[code]}, which is not decoded")
+    raise PickleError("not a valid pickle (it is cut short)" if not code else "not a valid pickle (no such operation)")
 
 
 class _Machine:
@@ -256,9 +259,10 @@ def _persistent_id(machine: _Machine, argument: Any) -> None:
     machine.stack.append(machine.persistent(pid))
 
 
+_Argument: TypeAlias = "Callable[[IO[bytes]], Any]"
 _Step: TypeAlias = "Callable[[_Machine, Any], None]"
 _STEPS: Final[Mapping[str, _Step]] = {
-    **dict.fromkeys(("PROTO", "FRAME", "STOP"), _nothing),
+    **dict.fromkeys(("PROTO", "FRAME"), _nothing),
     **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"), _push),
     **dict.fromkeys(("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"), _push),
     **dict.fromkeys(("SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"), _push),
@@ -287,4 +291,11 @@ _STEPS: Final[Mapping[str, _Step]] = {
     "NEWOBJ": _new_object,
     "BUILD": _build,
     "BINPERSID": _persistent_id,
+}
+_STOP: Final = b"."
+_NAMES: Final = {known.code.encode("latin-1"): known.name for known in pickletools.opcodes}
+_OPERATIONS: Final[Mapping[bytes, tuple[_Step, _Argument | None]]] = {
+    known.code.encode("latin-1"): (_STEPS[known.name], None if known.arg is None else known.arg.reader)
+    for known in pickletools.opcodes
+    if known.name in _STEPS
 }
