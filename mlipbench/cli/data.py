@@ -106,7 +106,7 @@ def prepare(
 def verify(
     datasets: DatasetsArgument, data_root: options.DataRootOption = None, json: options.JsonOption = False
 ) -> int:
-    """Read the files of datasets again and compare them with what was converted."""
+    """Read the files of datasets again, compare them with what was converted, and look for repeated structures."""
     from mlipbench.datasets.prepare import verify as check
 
     return _each(datasets, data_root, check, json=json)
@@ -126,8 +126,10 @@ def _each(names: list[str], data_root: Path | None, action: Callable[..., Any], 
             try:
                 found = action(entry, split, location)
                 row["structures"] = found.n_structures
-                if isinstance(found, VerifyReport) and found.problems:
-                    raise DatasetError("; ".join(found.problems))
+                if isinstance(found, VerifyReport):
+                    row["repeated"] = found.n_repeated
+                    if found.problems:
+                        raise DatasetError("; ".join(found.problems))
             except MlipbenchError as error:
                 say(f"mlipbench: error: {error}")
                 row |= {"status": "failed", "problem": str(error)}
@@ -137,4 +139,8 @@ def _each(names: list[str], data_root: Path | None, action: Callable[..., Any], 
         emit_json(rows)
     else:
         emit(aligned(rows, ("dataset", "split", "structures", "status")))
+        for row in rows:
+            if row.get("repeated"):
+                place = f"{row['dataset']}/{row['split']}"
+                emit(f"{place}: {row['repeated']} of {row['structures']} structures stand there more than once")
     return int(code)

@@ -24,6 +24,7 @@ from mlipbench.datasets.sidecar import sidecar_of
 from mlipbench.datasets.writer import ColumnarWriter
 from mlipbench.errors import ConfigError, DatasetError, PrerequisiteError, from_os_error
 from mlipbench.structures.columnar import Labels, Split, read_meta
+from mlipbench.structures.duplicates import repeated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -58,6 +59,7 @@ class VerifyReport:
         n_structures: Number of structures.
         n_atoms: Number of atoms.
         content_hash: Identity of the data.
+        n_repeated: Structures that stand in the split more than once (`mlipbench.structures.duplicates`).
         problems: One line a problem; empty where all is well.
     """
 
@@ -67,6 +69,7 @@ class VerifyReport:
     n_structures: int
     n_atoms: int
     content_hash: str
+    n_repeated: int
     problems: tuple[str, ...]
 
 
@@ -197,7 +200,7 @@ def is_prepared(entry: DatasetEntry, split: str, location: DataLocation) -> bool
 def verify(entry: DatasetEntry, split: str, location: DataLocation) -> VerifyReport:
     """Open a split (converting it where needed) and hash its columns and its source files again.
 
-    This finds damage that sizes and modification times do not show.
+    This finds damage that sizes and modification times do not show, and structures that stand there more than once.
 
     Raises:
         ConfigError: There is no such split.
@@ -219,6 +222,7 @@ def verify(entry: DatasetEntry, split: str, location: DataLocation) -> VerifyRep
         n_structures=opened.n_structures,
         n_atoms=opened.n_atoms,
         content_hash=opened.content_hash,
+        n_repeated=int(repeated(opened).sum()),
         problems=tuple(problems),
     )
 
