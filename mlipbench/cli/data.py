@@ -122,7 +122,8 @@ def _each(names: list[str], data_root: Path | None, action: Callable[..., Any], 
     code = ExitCode.DONE
     for entry in [load_entry(name) for name in names]:
         for split in entry.splits:
-            row = {"dataset": entry.name, "split": split, "structures": None, "status": "ok", "problem": None}
+            row: dict[str, Any] = {"dataset": entry.name, "split": split, "structures": None, "status": "ok"}
+            row["problem"] = None
             try:
                 found = action(entry, split, location)
                 row["structures"] = found.n_structures

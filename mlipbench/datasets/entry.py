@@ -233,6 +233,7 @@ class SplitSpec(_Closed):
         slice: Start, stop and step, as in Python. Splits with one seed and slices that do not overlap are disjoint.
             The structures taken keep the order of the files.
         keys: Used in place of the entry's where this split comes in another container.
+        drawn_from: As of `DatasetEntry`, for this split alone.
         note: Anything a reader of results should know.
     """
 
@@ -243,6 +244,7 @@ class SplitSpec(_Closed):
     shuffle_seed: Annotated[int, Field(ge=0)] | None = None
     slice: tuple[int | None, int | None, int | None] | None = None
     keys: Keys | None = None
+    drawn_from: tuple[str, ...] = ()
     note: str = ""
 
     @model_validator(mode="after")
@@ -291,7 +293,7 @@ class DatasetEntry(_Closed):
         references: Source of reference energies, where the files hold them.
         membership: What is known about the splits' relation to published ones.
         drawn_from: Training sets that these structures belong to, by the names that cards give in `training_data`.
-        training_note: Which models are known to have seen these data.
+        perhaps_from: Training sets that these structures may belong to, which nobody knows.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
@@ -315,7 +317,7 @@ class DatasetEntry(_Closed):
     references: References | None = None
     membership: str = ""
     drawn_from: tuple[str, ...] = ()
-    training_note: str = ""
+    perhaps_from: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

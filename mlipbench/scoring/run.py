@@ -257,5 +257,6 @@ def _shared(cell: CellRecord) -> dict[str, object]:
         "direction": definition.direction,
         "comparability_key": cell.comparability_key,
         "conversion": cell.conversion,
+        "relation": cell.relation,
         "training": cell.training,
     }

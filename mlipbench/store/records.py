@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlipbench.errors import ResultsError
 from mlipbench.metrics.values import Direction
-from mlipbench.status import Role, Status
+from mlipbench.status import Role, Status, Training
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,6 +90,10 @@ class SplitRecord(_Record):
         n_failed: Structures whose prediction failed, or which were not attempted.
         n_not_applicable: Structures the model declines, such as compositions outside its span.
         selection: ``all``, or which part of the split was taken.
+        relation: How the model's training data relate to the split; None where it is not evaluated.
+        n_in_training: Structures that also stand among those the model was trained on; None where these are not at
+            hand.
+        n_in_validation: Likewise, among those that its training was validated on.
     """
 
     task: str
@@ -103,6 +107,9 @@ class SplitRecord(_Record):
     n_failed: int = 0
     n_not_applicable: int = 0
     selection: str = "all"
+    relation: Training | None = None
+    n_in_training: int | None = None
+    n_in_validation: int | None = None
 
 
 class RouteRecord(_Record):
@@ -134,6 +141,7 @@ class CellRecord(_Record):
     reason: str | None = None
     conversion: str | None = None
     comparability_key: str
+    relation: Training = Training.UNKNOWN
     training: str | None = None
 
 
@@ -206,7 +214,8 @@ class MetricRecord(_Record):
         reason: Why there is no value, no interval, or why the status is not ``ok``.
         comparability_key: Equal for numbers that may be ranked together.
         conversion: How labels and predictions were brought to one energy reference, for reading beside the number.
-        training: How the model's training data relate to the split.
+        relation: How the model's training data relate to the split.
+        training: What must be known of that.
     """
 
     dataset: str
@@ -225,6 +234,7 @@ class MetricRecord(_Record):
     reason: str | None = None
     comparability_key: str
     conversion: str | None = None
+    relation: Training = Training.UNKNOWN
     training: str | None = None
 
 

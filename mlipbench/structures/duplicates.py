@@ -133,4 +133,5 @@ def _equal(split: Split, mine: IntArray, other: Split, theirs: IntArray) -> Bool
 
 def _close(a: FloatArray, b: FloatArray) -> BoolArray:
     """Return whether all numbers of a row are equal within the tolerance; what is not finite equals nothing."""
-    return np.logical_and.reduce(np.abs(a - b) <= TOLERANCE, axis=1)
+    close: BoolArray = np.logical_and.reduce(np.abs(a - b) <= TOLERANCE, axis=1)
+    return close

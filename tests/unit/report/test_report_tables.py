@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -86,6 +87,47 @@ def test_incomplete_rows_are_never_bold(make_run: Make, tmp_path: Path, status: 
     (table,) = tables(tmp_path)
     assert bold(table) == {"one"}
     assert any("out of memory" in note for note in table.footnotes)
+
+
+def test_models_of_unlike_training_are_never_ranked_together(make_run: Make, tmp_path: Path) -> None:
+    make_run("zero", error=0.01, draw=1, record={"relation": "zero-shot"})
+    make_run("none", error=0.02, draw=2, record={"relation": "zero-shot"})
+    make_run("fitted", error=0.05, draw=3, record={"relation": "trained-on-split"})
+    make_run("poor", error=0.20, draw=4, record={"relation": "trained-on-split"})
+    make_run("alone", error=0.001, draw=5, record={"relation": "classical"})
+    (table,) = tables(tmp_path)
+    assert bold(table) == {"zero", "fitted"}
+    order = ["fitted", "poor", "zero", "none", "alone"]
+    assert [row.model for row in table.rows] == order
+    assert [row.training for row in table.rows] == [*["trained-on-split"] * 2, *["zero-shot"] * 2, "classical"]
+
+
+def test_contaminated_models_have_no_rank(make_run: Make, tmp_path: Path) -> None:
+    make_run("seen", error=0.001, draw=1, record={"relation": "contaminated", "training": "has seen them"})
+    make_run("too", error=0.002, draw=2, record={"relation": "contaminated"})
+    make_run("one", draw=3)
+    make_run("two", error=0.20, draw=4)
+    (table,) = tables(tmp_path)
+    assert bold(table) == {"one"}
+    assert [row.model for row in table.rows] == ["one", "two", "seen", "too"]
+    assert table.footnotes == ("has seen them",)
+
+
+def test_a_row_names_every_kind_of_training_of_its_splits(make_run: Make, tmp_path: Path) -> None:
+    run = make_run("one", metrics=("energy_mae", "forces_mae"), record={"relation": "zero-shot"})
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["metrics"][1] |= {"split": "other", "relation": "contaminated"}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    (table,) = tables(tmp_path)
+    assert table.rows[0].training == "zero-shot, contaminated"
+
+
+def test_pages_and_terminal_show_the_training(make_run: Make, tmp_path: Path) -> None:
+    make_run("one", record={"relation": "zero-shot-other-level"})
+    page = to_markdown(collect([tmp_path / "results"]))
+    assert "| Model | Variant | Training |" in page
+    assert "| one | float64 | zero-shot-other-level |" in page
+    assert "zero-shot-other-level" in to_text(tables(tmp_path))
 
 
 def test_a_single_model_is_not_bold(make_run: Make, tmp_path: Path) -> None:
