@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ClusterKind",
     "DatasetEntry",
+    "Factors",
     "Indices",
     "Keys",
     "LeignnSplit",
@@ -268,6 +269,25 @@ class References(_Closed):
     map: RelativePath
 
 
+class Factors(_Closed):
+    """Two factors that group the clusters, for intervals that resample both.
+
+    They stand in a pickled dictionary of dictionaries, which is decoded like any foreign data: it may hold plain values
+    alone.
+
+    Attributes:
+        file: Path below the root; ``|`` is between alternatives. Where it is not there, there are no such intervals.
+        prefix: Text that names in the file begin with, and names of clusters do not.
+        fields: The fields that hold the levels of the first and the second factor.
+        words: What the factors are, for tables.
+    """
+
+    file: Patterns
+    prefix: str = ""
+    fields: tuple[str, str]
+    words: Annotated[str, Field(min_length=1)]
+
+
 class DatasetEntry(_Closed):
     """What a dataset is and how its files are read.
 
@@ -291,6 +311,7 @@ class DatasetEntry(_Closed):
         sources: Where the files are published, for `mlipbench data fetch`.
         fit_split: Split that fitted models and energy shifts are fitted on.
         references: Source of reference energies, where the files hold them.
+        factors: Two factors that group the clusters.
         membership: What is known about the splits' relation to published ones.
         drawn_from: Training sets that these structures belong to, by the names that cards give in `training_data`.
         perhaps_from: Training sets that these structures may belong to, which nobody knows.
@@ -315,6 +336,7 @@ class DatasetEntry(_Closed):
     sources: tuple[Archive, ...] = ()
     fit_split: str | None = None
     references: References | None = None
+    factors: Factors | None = None
     membership: str = ""
     drawn_from: tuple[str, ...] = ()
     perhaps_from: tuple[str, ...] = ()
@@ -325,6 +347,8 @@ class DatasetEntry(_Closed):
         for name in (*named, *(split for archive in self.sources for split in archive.splits)):
             if name is not None and name not in self.splits:
                 raise ValueError(f"there is no split {name!r}; {did_you_mean(name, self.splits)}")
+        if self.factors is not None and self.cluster is not ClusterKind.KEY:
+            raise ValueError("`factors` needs `cluster: key`")
         for name, spec in self.splits.items():
             keys = spec.keys or self.keys
             if self.cluster is ClusterKind.KEY and keys.cluster is None:

@@ -173,7 +173,7 @@ def open_split(
     if cached is not None:
         return cached
     try:
-        with _lock(directory):
+        with locked(directory):
             cached = _cached(directory, source, entry.name, split)
             if cached is None:
                 _build(
@@ -212,7 +212,7 @@ def verify(entry: DatasetEntry, split: str, location: DataLocation) -> VerifyRep
     recorded = read_meta(opened.directory)["source"]["sha256"]
     remedy = f"delete {opened.directory}, it is made again"
     sources = _with_sidecars(entry, files)
-    changed = [path for path, digest in zip(sources, recorded, strict=True) if _digest(path) != digest]
+    changed = [path for path, known in zip(sources, recorded, strict=True) if digest(path) != known]
     problems = [f"{path}: differs from the file that was converted; {remedy} from this one" for path in changed]
     problems += [f"{opened.directory}: {column}: damaged; {remedy}" for column in opened.damaged_columns()]
     return VerifyReport(
@@ -266,13 +266,13 @@ def _data_files(folder: Path) -> list[Path]:
 def _source(entry: DatasetEntry, split: str, files: Sequence[Path], indices: Path | None) -> dict[str, Any]:
     """Return what the cached columns of a split depend on, as it is after a round trip through JSON."""
     spec = entry.split(split)
-    stamps = [_stamp(path) for path in _with_sidecars(entry, files)]
+    stamps = [stamp(path) for path in _with_sidecars(entry, files)]
     source = {
         "converter": CONVERTER,
         "reading": reading_of(entry, split).to_json(),
         "selection": _choice(spec),
         "files": stamps,
-        **({} if indices is None else {"indices": [*_stamp(indices), spec.indices.first if spec.indices else 0]}),
+        **({} if indices is None else {"indices": [*stamp(indices), spec.indices.first if spec.indices else 0]}),
     }
     restored: dict[str, Any] = json.loads(json.dumps(source))
     return restored
@@ -283,7 +283,8 @@ def _choice(spec: SplitSpec) -> list[Any]:
     return [spec.shuffle_seed, spec.slice, *rules]
 
 
-def _stamp(path: Path) -> list[Any]:
+def stamp(path: Path) -> list[Any]:
+    """Return what tells that a file is still the same: its path, size and time of modification."""
     stat = path.stat()
     return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
 
@@ -295,7 +296,8 @@ def _with_sidecars(entry: DatasetEntry, files: Sequence[Path]) -> list[Path]:
     return [path for pair in pairs for path in pair if path is not None]
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -317,7 +319,7 @@ def _cached(directory: Path, source: dict[str, Any], entry: str, split: str) -> 
 
 
 @contextmanager
-def _lock(directory: Path) -> Iterator[None]:
+def locked(directory: Path) -> Iterator[None]:
     """Let one process at a time build a folder; the lock ends with the process."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     with (directory.parent / f".{directory.name}.lock").open("wb") as file:
@@ -337,7 +339,7 @@ def _build(entry: DatasetEntry, split: str, directory: Path, build: _Build) -> N
             for number, path in enumerate(build.files)
         ]
         convert_files(jobs, build.limits or Limits(), build.progress)
-        source = build.source | {"sha256": [_digest(Path(path)) for path, _, _ in build.source["files"]]}
+        source = build.source | {"sha256": [digest(Path(path)) for path, _, _ in build.source["files"]]}
         with ColumnarWriter(work / "split", source) as writer:
             shards = [Split(job.output) for job in jobs]
             chosen = selection(sum(len(shard) for shard in shards), entry.split(split), build.indices)

@@ -332,7 +332,7 @@ def _identity(
             "seed": seed,
             "threads": context.threads,
             "data": {
-                name: [dataset.fit_split, dataset.references_sha256, _content(card, dataset)]
+                name: [dataset.fit_split, dataset.references_sha256, dataset.factors_sha256, _content(card, dataset)]
                 for name, dataset in context.datasets.items()
             },
             "entries": {name: dataset.entry.model_dump(mode="json") for name, dataset in context.datasets.items()},

@@ -198,6 +198,7 @@ class PlannedDataset:
         evaluated: Names of the splits that the table shows.
         fit_split: The split that fits and shifts use by default.
         references_sha256: Checksum of the file that says which references a structure's adsorption energy uses.
+        factors_sha256: Checksum of the file that says which levels of two factors a structure has.
     """
 
     entry: DatasetEntry
@@ -205,6 +206,7 @@ class PlannedDataset:
     evaluated: tuple[str, ...]
     fit_split: str | None
     references_sha256: str | None = None
+    factors_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -107,6 +107,7 @@ def about_data(group: Group) -> tuple[str, ...]:
                 sentences.append(f"{dataset.title}. Labels: {dataset.level_of_theory}; {reference}.")
                 sentences.extend([dataset.note] if dataset.note else [])
     sentences.extend(_split_sentences(group, manifests))
+    sentences.extend(_two_way_sentences(group, manifests))
     if group.part:
         sentences.append("These numbers are not comparable with those of the other tables of this dataset.")
     return tuple(dict.fromkeys(sentences))
@@ -138,6 +139,20 @@ def _split_sentences(group: Group, manifests: Sequence[Manifest]) -> list[str]:
             independent = f", {clusters[split.split]} independent" if clusters.get(split.split) else ""
             sentences.append(f"Split {split.split}: {split.n_expected} structures{part}{independent}.")
     return sentences
+
+
+def _two_way_sentences(group: Group, manifests: Sequence[Manifest]) -> Iterator[str]:
+    """Say what the intervals leave out, where there are others that do not."""
+    records = [record for run in group.runs for record in run.metrics if record.dataset == group.dataset]
+    if all(record.two_way_low is None for record in records):
+        return
+    for dataset in (dataset for manifest in manifests for dataset in manifest.datasets):
+        if dataset.name == group.dataset and dataset.entry.get("factors"):
+            words = dataset.entry["factors"]["words"]
+            yield (
+                f"Intervals are given these {words}; those over {words} as well stand in leaderboard.csv "
+                f"(two_way_low, two_way_high)."
+            )
 
 
 def _machine(manifest: Manifest) -> str:

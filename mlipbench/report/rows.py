@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 COLUMNS: Final = (
     "model", "variant", "training", "seed", "dataset", "split", "task", "metric", "value", "unit", "direction",
-    "ci_low", "ci_high", "n", "n_failed", "status", "reason", "source", "comparability_key", "run_id",
+    "ci_low", "ci_high", "two_way_low", "two_way_high", "n", "n_failed", "status", "reason", "source",
+    "comparability_key", "run_id",
 )  # fmt: skip
 """Columns of ``leaderboard.csv``."""
 

@@ -125,6 +125,7 @@ def _datasets(plan: Plan) -> list[DatasetIdentity]:
             entry=dataset.entry.model_dump(mode="json"),
             note=dataset.entry.membership or None,
             references_sha256=dataset.references_sha256,
+            factors_sha256=dataset.factors_sha256,
         )
         for name, dataset in plan.datasets.items()
     ]

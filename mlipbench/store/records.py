@@ -43,6 +43,7 @@ class DatasetIdentity(_Record):
         entry: The entry as read, overrides applied.
         note: What a reader of a table must know of it.
         references_sha256: Checksum of the file that says which references an adsorption energy uses, if there is one.
+        factors_sha256: Checksum of the file that says which levels of two factors a structure has, if there is one.
     """
 
     name: str
@@ -53,6 +54,7 @@ class DatasetIdentity(_Record):
     entry: dict[str, Any]
     note: str | None = None
     references_sha256: str | None = None
+    factors_sha256: str | None = None
 
 
 class VariantRecord(_Record):
@@ -207,6 +209,8 @@ class MetricRecord(_Record):
         direction: Whether lower or higher is better.
         ci_low: Lower end of the 95 % interval, null where there is none.
         ci_high: Upper end of the 95 % interval.
+        two_way_low: Lower end of the 95 % interval over both factors that the dataset names, null where there is none.
+        two_way_high: Upper end of that.
         n: Structures that entered the number.
         n_clusters: Independent clusters among them.
         n_failed: Structures that failed.
@@ -227,6 +231,8 @@ class MetricRecord(_Record):
     direction: Direction
     ci_low: float | None = None
     ci_high: float | None = None
+    two_way_low: float | None = None
+    two_way_high: float | None = None
     n: int = 0
     n_clusters: int = 0
     n_failed: int = 0

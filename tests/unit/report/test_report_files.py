@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Make: TypeAlias = Callable[..., Path]
 
 HEADER = (
-    "model,variant,training,seed,dataset,split,task,metric,value,unit,direction,ci_low,ci_high,"
+    "model,variant,training,seed,dataset,split,task,metric,value,unit,direction,ci_low,ci_high,two_way_low,two_way_high,"
     "n,n_failed,status,reason,source,comparability_key,run_id"
 )
 PUBLISHED = {

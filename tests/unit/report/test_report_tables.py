@@ -9,6 +9,7 @@ from mlipbench.errors import ResultsError
 from mlipbench.report.collect import collect
 from mlipbench.report.markdown import to_markdown
 from mlipbench.report.numbers import display_unit, format_number
+from mlipbench.report.rows import leaderboard_rows
 from mlipbench.report.table import build_tables
 from mlipbench.report.terminal import to_text
 
@@ -128,6 +129,19 @@ def test_pages_and_terminal_show_the_training(make_run: Make, tmp_path: Path) ->
     assert "| Model | Variant | Training |" in page
     assert "| one | float64 | zero-shot-other-level |" in page
     assert "zero-shot-other-level" in to_text(tables(tmp_path))
+
+
+def test_intervals_over_two_factors_are_announced_and_stand_in_the_csv(make_run: Make, tmp_path: Path) -> None:
+    run = make_run("one", record={"two_way_low": 0.01, "two_way_high": 0.25})
+    make_run("two")
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["datasets"][0]["entry"] = {"factors": {"words": "adsorbates and materials"}}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    (table,) = tables(tmp_path)
+    (said,) = [sentence for sentence in table.about if "two_way_low" in sentence]
+    assert said.startswith("Intervals are given these adsorbates and materials; ")
+    rows = [row.as_dict() for row in leaderboard_rows(collect([tmp_path / "results"]))]
+    assert [(row["two_way_low"], row["two_way_high"]) for row in rows] == [(0.01, 0.25), (None, None)]
 
 
 def test_a_single_model_is_not_bold(make_run: Make, tmp_path: Path) -> None:
