@@ -88,12 +88,13 @@ def open_factors(entry: DatasetEntry, location: DataLocation, limits: Limits | N
     source = [*stamp(path), described]
     key = hashlib.sha256(json.dumps([source[0], described]).encode()).hexdigest()[:12]
     directory = location.cache / "datasets" / entry.name / f"factors-{key}"
-    try:
-        with locked(directory):
-            if _source(directory)[:-1] != source:
-                _build(Job(path, path.name, directory, described, JobKind.FACTORS), source, limits or Limits())
-    except OSError as error:
-        raise from_os_error(error, directory) from None
+    if _source(directory)[:-1] != source:
+        try:
+            with locked(directory):
+                if _source(directory)[:-1] != source:
+                    _build(Job(path, path.name, directory, described, JobKind.FACTORS), source, limits or Limits())
+        except OSError as error:
+            raise from_os_error(error, directory) from None
     columns = {name: np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in COLUMNS}
     return FactorTable(path, _source(directory)[-1], **columns)
 

@@ -22,7 +22,6 @@ from mlipbench.plan.applicability import (
 )
 from mlipbench.plan.budgets import BudgetQuestion, known_budget
 from mlipbench.plan.cells import METRIC_VERSION, check_metrics, plan_cells
-from mlipbench.plan.exposure import Overlaps
 from mlipbench.plan.open import open_datasets
 from mlipbench.plan.plan import Plan, PlannedSplit, RunPlan, Variant
 from mlipbench.plan.splits import SplitQuestion, plan_splits, refusal
@@ -56,7 +55,6 @@ class _Context:
     location: DataLocation
     environments: Environments
     threads: int
-    overlaps: Overlaps
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +97,7 @@ def build_plan(suite: Suite, selection: Selection, location: DataLocation) -> Pl
     datasets, missing = open_datasets(suite, location, fitted=any(card.fitted for card in cards), recipes=named)
     environments = Environments(location.cache, isolated=selection.isolated, failed=selection.failed)
     threads = selection.threads or worker_threads()
-    context = _Context(
-        suite, selection, MappingProxyType(datasets), location, environments, threads, Overlaps(location)
-    )
+    context = _Context(suite, selection, MappingProxyType(datasets), location, environments, threads)
     runs = [
         _run(context, card, _variant(context, card, choice), _Start(seed, recipe))
         for card, choice, recipe in zip(cards, choices, recipes, strict=True)
@@ -228,7 +224,7 @@ def _run(context: _Context, card: ModelCard, variant: Variant, start: _Start) ->
         if isinstance(weights, PlannedTraining):
             trainings[name] = weights
         question = SplitQuestion(card, variant, name, dataset, route, weights)
-        planned = list(plan_splits(question, context.suite, context.selection.limit, context.overlaps))
+        planned = list(plan_splits(question, context.suite, context.selection.limit, context.location))
         splits += planned
         refused = {split.split: split.reason for split in planned if split.reason}
         for split in planned:

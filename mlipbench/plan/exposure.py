@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mlipbench.checkpoint import CheckpointRecord, is_checkpoint, read_checkpoint
+from mlipbench.datasets.overlaps import overlap
 from mlipbench.datasets.prepare import open_split
 from mlipbench.errors import ConfigError, PrerequisiteError
 from mlipbench.plan.applicability import CORRECTED_LEVEL
 from mlipbench.plan.training import PlannedTraining
 from mlipbench.status import Training
-from mlipbench.structures.duplicates import found_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from mlipbench.plan.plan import PlannedDataset
     from mlipbench.recipe import Recipe, Subset, TrainedOn
     from mlipbench.structures.columnar import Split
-    from mlipbench.typing import BoolArray, IntArray
+    from mlipbench.typing import IntArray
 
 LEAK: Final = 0.01
 """A model that was trained on a larger share of the structures is not tested by them; a smaller one can lower a mean
@@ -85,29 +84,6 @@ class Learnt:
     validation: Part | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Overlaps:
-    """Looks up which structures of one split stand in another, each pair once.
-
-    Attributes:
-        location: Where data are.
-        known: What was looked up.
-    """
-
-    location: DataLocation
-    known: dict[tuple[str, ...], BoolArray] = field(default_factory=dict)
-
-    def count(self, split: Split, size: int, part: Part | None) -> int | None:
-        """Return how many of the first `size` structures of a split stand in the part; None where there is no part."""
-        if part is None:
-            return None
-        chosen = b"" if part.indices is None else part.indices.tobytes()
-        key = (split.content_hash, part.split.content_hash, hashlib.sha256(chosen).hexdigest())
-        if key not in self.known:
-            self.known[key] = found_in(split, part.split, part.indices)
-        return int(self.known[key][:size].sum())
-
-
 def learnt_from(
     card: ModelCard,
     name: str,
@@ -151,22 +127,23 @@ def learnt_from(
     )
 
 
-def exposure(learnt: Learnt, split: Split, size: int, overlaps: Overlaps) -> Exposure:
+def exposure(learnt: Learnt, split: Split, size: int) -> Exposure:
     """Return what a model has seen of the first `size` structures of a split.
 
     Args:
         learnt: What the model learnt from.
         split: The split.
         size: Number of structures.
-        overlaps: Looks up which structures stand in two places.
     """
     entry = learnt.entry
     spec = entry.split(split.name)
     origin = {*entry.drawn_from, *spec.drawn_from}
     seen = sorted(learnt.foreign & origin)
     perhaps = sorted((learnt.foreign & {*entry.perhaps_from}) | (learnt.perhaps & origin))
-    n_trained = overlaps.count(split, size, learnt.train)
-    n_validated = overlaps.count(split, size, learnt.validation)
+    n_trained, n_validated = (
+        None if part is None else overlap(split, size, part.split, part.indices)
+        for part in (learnt.train, learnt.validation)
+    )
     relation = learnt.relation
     if seen or (n_trained or 0) > LEAK * size:
         relation = Training.CONTAMINATED
