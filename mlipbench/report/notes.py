@@ -48,9 +48,23 @@ def cell_notes(record: MetricRecord | None) -> tuple[str, ...]:
         found.append(record.reason)
     if record.conversion:
         found.append(f"energies: {record.conversion}")
-    if record.training:
-        found.append(record.training)
     return tuple(found)
+
+
+def training_notes(records: Sequence[MetricRecord | None]) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Return what must be known of a model's training data: of its whole row, or else of each of its numbers.
+
+    Args:
+        records: The numbers of the row.
+
+    Returns:
+        The notes of the row, and those of each number; either is empty.
+    """
+    numbers = [record if record is not None and record.value is not None else None for record in records]
+    said = {number.training for number in numbers if number is not None}
+    if len(said) == 1:
+        return tuple(text for text in said if text), ((),) * len(numbers)
+    return (), tuple((number.training,) if number is not None and number.training else () for number in numbers)
 
 
 def shared_notes(records: Sequence[MetricRecord | None]) -> tuple[str, ...]:

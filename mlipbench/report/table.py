@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Final
 from mlipbench.metrics.errors import S2EF_METRICS
 from mlipbench.metrics.values import Direction, Kind
 from mlipbench.report.grouping import groups
-from mlipbench.report.notes import Notes, about_data, cell_notes, row_notes, shared_notes, training_facts
+from mlipbench.report.notes import (
+    Notes,
+    about_data,
+    cell_notes,
+    row_notes,
+    shared_notes,
+    training_facts,
+    training_notes,
+)
 from mlipbench.report.numbers import DisplayUnit, display_unit, format_number
 from mlipbench.report.ranking import ScoreReader, best
 from mlipbench.status import Status, Training
@@ -135,10 +143,11 @@ def _table(group: Group, scores: ScoreReader) -> Table:
     rows = []
     for number in sorted(range(len(group.runs)), key=lambda number: _rank(by_run[number], labels[number])):
         model, variant = labels[number]
-        marks = notes.add(row_notes(group.runs[number], group.dataset))
+        of_row, of_cells = training_notes(by_run[number])
+        marks = notes.add([*row_notes(group.runs[number], group.dataset), *of_row])
         cells = tuple(
-            _cell(record, unit, notes.add(_own(record, common)), best=number in winners)
-            for record, unit, common, winners in zip(by_run[number], units, shared, bold, strict=True)
+            _cell(record, unit, notes.add([*_own(record, common), *seen]), best=number in winners)
+            for record, unit, common, winners, seen in zip(by_run[number], units, shared, bold, of_cells, strict=True)
         )
         rows.append(TableRow(model, variant, _training(by_run[number]), cells, marks))
     return Table(group.task, group.dataset, group.part, columns, tuple(rows), notes.texts, about_data(group))

@@ -114,6 +114,20 @@ def test_contaminated_models_have_no_rank(make_run: Make, tmp_path: Path) -> Non
     assert table.footnotes == ("has seen them",)
 
 
+def test_a_note_on_training_data_stands_at_the_row_or_else_at_the_numbers(make_run: Make, tmp_path: Path) -> None:
+    make_run("same", metrics=("energy_mae", "forces_mae"), record={"training": "fitted"})
+    run = make_run("unlike", metrics=("energy_mae", "forces_mae"), draw=2)
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["metrics"][1] |= {"training": "1 of 40 is known"}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    (table,) = tables(tmp_path)
+    rows = {row.model: row for row in table.rows}
+    notes = {model: [[table.footnotes[n - 1] for n in cell.notes] for cell in row.cells] for model, row in rows.items()}
+    assert notes == {"same": [[], []], "unlike": [[], ["1 of 40 is known"]]}
+    assert [table.footnotes[number - 1] for number in rows["same"].notes] == ["fitted"]
+    assert rows["unlike"].notes == ()
+
+
 def test_a_row_names_every_kind_of_training_of_its_splits(make_run: Make, tmp_path: Path) -> None:
     run = make_run("one", metrics=("energy_mae", "forces_mae"), record={"relation": "zero-shot"})
     metrics = json.loads((run / "metrics.json").read_text())
