@@ -22,6 +22,18 @@ class Source(StrEnum):
     PUBLISHED = "published"
 
 
+class Training(StrEnum):
+    """How the data that a model learnt from relate to the structures it is evaluated on; ranks stay within one kind."""
+
+    SPLIT = "trained-on-split"  # trained, or fitted, on the training structures of the dataset
+    FINE_TUNED = "fine-tuned"  # likewise, beginning with weights that were trained on other data
+    ZERO_SHOT = "zero-shot"  # trained on other data at the level of theory of the labels
+    OTHER_LEVEL = "zero-shot-other-level"  # trained on other data at another level of theory
+    CLASSICAL = "classical"  # learnt from no structures
+    UNKNOWN = "unknown"  # nobody says what it was trained on, or whether these structures are part of that
+    CONTAMINATED = "contaminated"  # trained on these very structures; never ranked
+
+
 class Role(StrEnum):
     """What a split is predicted for."""
 

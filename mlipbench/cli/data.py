@@ -104,7 +104,7 @@ def prepare(
 def verify(
     datasets: DatasetsArgument, data_root: options.DataRootOption = None, json: options.JsonOption = False
 ) -> int:
-    """Read the files of datasets again and compare them with what was converted."""
+    """Read the files of datasets again, compare them with what was converted, and look for repeated structures."""
     from mlipbench.datasets.prepare import verify as check
 
     return _each(datasets, data_root, check, json=json)
@@ -119,9 +119,12 @@ def _each(names: list[str], data_root: Path | None, action: "Callable[..., Any]"
 
     def done(place: "tuple[DatasetEntry, str]") -> Row:
         found = action(*place, location)
-        if isinstance(found, VerifyReport) and found.problems:
-            raise DatasetError("; ".join(found.problems))
-        return {"structures": found.n_structures, "status": "ok"}
+        row = {"structures": found.n_structures, "status": "ok"}
+        if isinstance(found, VerifyReport):
+            if found.problems:
+                raise DatasetError("; ".join(found.problems))
+            row["repeated"] = found.n_repeated
+        return row
 
     jobs = [
         ({"dataset": entry.name, "split": split, "structures": None}, (entry, split))
@@ -129,7 +132,12 @@ def _each(names: list[str], data_root: Path | None, action: "Callable[..., Any]"
         for split in entry.splits
     ]
     rows, code = _rows(jobs, done)
-    return _shown(rows, code, ("dataset", "split", "structures", "status"), json=json)
+    _shown(rows, code, ("dataset", "split", "structures", "status"), json=json)
+    for row in rows:
+        if row.get("repeated") and not json:
+            place = f"{row['dataset']}/{row['split']}"
+            emit(f"{place}: {row['repeated']} of {row['structures']} structures stand there more than once")
+    return int(code)
 
 
 def _rows(jobs: "Iterable[tuple[Row, T]]", action: "Callable[[T], Row]") -> tuple[list[Row], ExitCode]:

@@ -71,6 +71,7 @@ def _describe_run(run: "RunPlan") -> list[str]:
     if rows:
         parts.extend(f"  {line}" for line in aligned(rows, _COLUMNS).splitlines())
     parts.extend(_line("  training", training.describe()) for training in run.trainings.values())
+    parts.extend(_line("  training data", text) for text in _exposures(run))
     parts.extend(_line("  missing", text) for text in run.missing)
     parts.extend(_line("  not applicable", text) for text in _refusals(run))
     parts.extend(_line("  conversion", text) for text in _conversions(run))
@@ -89,6 +90,16 @@ def _refusals(run: "RunPlan") -> list[str]:
         f"{dataset}/{split} {', '.join(metrics)}: {reason}" for (dataset, split, reason), metrics in reasons.items()
     )
     return lines
+
+
+def _exposures(run: "RunPlan") -> list[str]:
+    """Return how the model's training data relate to what it is evaluated on, splits with the same answer together."""
+    answers: dict[tuple[str, str], list[str]] = {}
+    for split in run.splits:
+        if split.exposure is not None and not split.reason:
+            said = f" ({split.exposure.note})" if split.exposure.note else ""
+            answers.setdefault((split.dataset, f"{split.exposure.relation.value}{said}"), []).append(split.split)
+    return [f"{dataset}/{', '.join(splits)}: {answer}" for (dataset, answer), splits in answers.items()]
 
 
 def _conversions(run: "RunPlan") -> list[str]:

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,6 +40,13 @@ class Limits:
     parallel: int = min(4, os.cpu_count() or 1)
 
 
+class JobKind(StrEnum):
+    """What a file holds."""
+
+    STRUCTURES = "structures"
+    FACTORS = "factors"
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """The conversion of one file.
@@ -47,13 +55,15 @@ class Job:
         file: The foreign file.
         label: Its name below the root, without suffix.
         output: Folder for the columns; must not exist.
-        reading: `mlipbench.datasets.records.Reading` as plain data.
+        reading: `mlipbench.datasets.records.Reading`, or `mlipbench.datasets.entry.Factors`, as plain data.
+        kind: What the file holds.
     """
 
     file: Path
     label: str
     output: Path
     reading: dict[str, Any]
+    kind: JobKind = JobKind.STRUCTURES
 
 
 def convert_files(jobs: Sequence[Job], limits: Limits, progress: Callable[[int, int], None] | None = None) -> None:
@@ -91,6 +101,7 @@ def convert_files(jobs: Sequence[Job], limits: Limits, progress: Callable[[int, 
 
 def _start(job: Job, limits: Limits) -> subprocess.Popen[bytes]:
     described = {"file": str(job.file), "label": job.label, "output": str(job.output), "reading": job.reading}
+    described["kind"] = job.kind.value
     job_file = job.output.with_suffix(".job")
     job_file.write_text(json.dumps(described | {"memory": limits.memory}), encoding="utf-8")
     package_parent = str(Path(__file__).resolve().parents[2])

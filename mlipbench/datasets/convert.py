@@ -39,6 +39,8 @@ def _convert(job: dict[str, Any], output: Path) -> dict[str, Any] | None:
     """Return what is wrong, or None."""
     try:
         # inside, because the memory limit holds for imports as well
+        from mlipbench.datasets.children import JobKind
+        from mlipbench.datasets.factor_files import write_factors
         from mlipbench.datasets.readers import read
         from mlipbench.datasets.records import Reading
         from mlipbench.datasets.writer import ColumnarWriter
@@ -46,9 +48,12 @@ def _convert(job: dict[str, Any], output: Path) -> dict[str, Any] | None:
     except ImportError as error:
         return {"kind": "package", "problem": str(error)}
     try:
-        with ColumnarWriter(output) as writer:
-            for chunk in read(Path(job["file"]), Reading.from_json(job["reading"]), job["label"]):
-                writer.append(chunk.structures, chunk.labels, chunk.clusters)
+        if job["kind"] == JobKind.FACTORS:
+            write_factors(Path(job["file"]), output, job["reading"])
+        else:
+            with ColumnarWriter(output) as writer:
+                for chunk in read(Path(job["file"]), Reading.from_json(job["reading"]), job["label"]):
+                    writer.append(chunk.structures, chunk.labels, chunk.clusters)
     except MlipbenchError as error:
         kind = type(error).__name__
         described = {"problem": error.problem, "where": error.where, "remedy": error.remedy}

@@ -23,6 +23,7 @@ __all__ = [
     "GAP",
     "ClusterKind",
     "DatasetEntry",
+    "Factors",
     "Gap",
     "Keys",
     "Mini",
@@ -163,6 +164,7 @@ class SplitSpec(Closed):
             The structures taken keep the order of the files.
         title: Head of its columns; its name where it is left out.
         keys: Used in place of the entry's where this split comes in another container.
+        drawn_from: As of `DatasetEntry`, for this split alone.
         note: Anything a reader of results should know.
     """
 
@@ -174,6 +176,7 @@ class SplitSpec(Closed):
     slice: tuple[int | None, int | None, int | None] | None = None
     title: str | None = None
     keys: Keys | None = None
+    drawn_from: tuple[str, ...] = ()
     note: str = ""
 
     @model_validator(mode="after")
@@ -195,6 +198,25 @@ class References(Closed):
 
     split: str
     map: RelativePath
+
+
+class Factors(Closed):
+    """Two factors that group the clusters, for intervals that resample both.
+
+    They stand in a pickled dictionary of dictionaries, which is decoded like any foreign data: it may hold plain values
+    alone.
+
+    Attributes:
+        file: Path below the root; ``|`` is between alternatives. Where it is not there, there are no such intervals.
+        prefix: Text that names in the file begin with, and names of clusters do not.
+        fields: The fields that hold the levels of the first and the second factor.
+        words: What the factors are, for tables.
+    """
+
+    file: Patterns
+    prefix: str = ""
+    fields: tuple[str, str]
+    words: Annotated[str, Field(min_length=1)]
 
 
 class Gap(Closed):
@@ -251,9 +273,10 @@ class DatasetEntry(Closed):
         sources: Where the files are published, for `mlipbench data fetch`.
         fit_split: Split that fitted models and energy shifts are fitted on.
         references: Source of reference energies, where the files hold them.
+        factors: Two factors that group the clusters.
         membership: What is known about the splits' relation to published ones.
         drawn_from: Training sets that these structures belong to, by the names that cards give in `training_data`.
-        training_note: Which models are known to have seen these data.
+        perhaps_from: Training sets that these structures may belong to, which nobody knows.
         mini: The embedded dataset that stands in for this one with ``--data mini``.
         gap: The splits whose difference is a number of its own, where a suite evaluates all of them.
     """
@@ -277,14 +300,15 @@ class DatasetEntry(Closed):
     sources: tuple[Archive, ...] = ()
     fit_split: str | None = None
     references: References | None = None
+    factors: Factors | None = None
     membership: str = ""
     drawn_from: tuple[str, ...] = ()
-    training_note: str = ""
+    perhaps_from: tuple[str, ...] = ()
     mini: Mini | None = None
     gap: Gap | None = None
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _names_fit(self) -> Self:
         named = [self.fit_split, self.references.split if self.references else None]
         named += [split for archive in self.sources for split in archive.splits]
         named += [*(self.mini.splits if self.mini else ()), *(self.gap.splits if self.gap else ())]
@@ -293,6 +317,12 @@ class DatasetEntry(Closed):
         for name in named:
             if name is not None and name not in self.splits:
                 raise ValueError(f"there is no split {name!r}; {did_you_mean(name, self.splits)}")
+        return self
+
+    @model_validator(mode="after")
+    def _splits_fit(self) -> Self:
+        if self.factors is not None and self.cluster is not ClusterKind.KEY:
+            raise ValueError("`factors` needs `cluster: key`")
         for name, spec in self.splits.items():
             keys = spec.keys or self.keys
             if keys.energy is None and name == self.fit_split:

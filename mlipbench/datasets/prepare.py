@@ -25,6 +25,7 @@ from mlipbench.datasets.sidecar import sidecar_of
 from mlipbench.datasets.writer import ColumnarWriter
 from mlipbench.errors import ConfigError, DatasetError, PrerequisiteError, from_os_error
 from mlipbench.structures.columnar import Labels, Split, read_meta
+from mlipbench.structures.duplicates import repeated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -59,6 +60,7 @@ class VerifyReport:
         n_structures: Number of structures.
         n_atoms: Number of atoms.
         content_hash: Identity of the data.
+        n_repeated: Structures that stand in the split more than once (`mlipbench.structures.duplicates`).
         problems: One line a problem; empty where all is well.
     """
 
@@ -68,6 +70,7 @@ class VerifyReport:
     n_structures: int
     n_atoms: int
     content_hash: str
+    n_repeated: int
     problems: tuple[str, ...]
 
 
@@ -171,7 +174,7 @@ def open_split(
     if cached is not None:
         return cached
     try:
-        with _lock(directory):
+        with locked(directory):
             cached = _cached(directory, source, entry.name, split)
             if cached is None:
                 _build(
@@ -198,7 +201,7 @@ def is_prepared(entry: DatasetEntry, split: str, location: DataLocation) -> bool
 def verify(entry: DatasetEntry, split: str, location: DataLocation) -> VerifyReport:
     """Open a split (converting it where needed) and hash its columns and its source files again.
 
-    This finds damage that sizes and modification times do not show.
+    This finds damage that sizes and modification times do not show, and structures that stand there more than once.
 
     Raises:
         ConfigError: There is no such split.
@@ -210,7 +213,7 @@ def verify(entry: DatasetEntry, split: str, location: DataLocation) -> VerifyRep
     recorded = read_meta(opened.directory)["source"]["sha256"]
     remedy = f"delete {opened.directory}, it is made again"
     sources = _with_sidecars(entry, files)
-    changed = [path for path, digest in zip(sources, recorded, strict=True) if _digest(path) != digest]
+    changed = [path for path, known in zip(sources, recorded, strict=True) if digest(path) != known]
     problems = [f"{path}: differs from the file that was converted; {remedy} from this one" for path in changed]
     problems += [f"{opened.directory}: {column}: damaged; {remedy}" for column in opened.damaged_columns()]
     return VerifyReport(
@@ -220,6 +223,7 @@ def verify(entry: DatasetEntry, split: str, location: DataLocation) -> VerifyRep
         n_structures=opened.n_structures,
         n_atoms=opened.n_atoms,
         content_hash=opened.content_hash,
+        n_repeated=int(repeated(opened).sum()),
         problems=tuple(problems),
     )
 
@@ -263,13 +267,13 @@ def _data_files(folder: Path) -> list[Path]:
 def _source(entry: DatasetEntry, split: str, files: Sequence[Path], indices: Path | None) -> dict[str, Any]:
     """Return what the cached columns of a split depend on, as it is after a round trip through JSON."""
     spec = entry.split(split)
-    stamps = [_stamp(path) for path in _with_sidecars(entry, files)]
+    stamps = [stamp(path) for path in _with_sidecars(entry, files)]
     source = {
         "converter": CONVERTER,
         "reading": reading_of(entry, split).to_json(),
         "selection": _choice(spec),
         "files": stamps,
-        **({} if indices is None else {"indices": [*_stamp(indices), spec.indices.first if spec.indices else 0]}),
+        **({} if indices is None else {"indices": [*stamp(indices), spec.indices.first if spec.indices else 0]}),
     }
     restored: dict[str, Any] = json.loads(json.dumps(source))
     return restored
@@ -280,7 +284,8 @@ def _choice(spec: SplitSpec) -> list[Any]:
     return [spec.shuffle_seed, spec.slice, *rules]
 
 
-def _stamp(path: Path) -> list[Any]:
+def stamp(path: Path) -> list[Any]:
+    """Return what tells that a file is still the same: its path, size and time of modification."""
     stat = path.stat()
     return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
 
@@ -292,7 +297,8 @@ def _with_sidecars(entry: DatasetEntry, files: Sequence[Path]) -> list[Path]:
     return [path for pair in pairs for path in pair if path is not None]
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -314,7 +320,7 @@ def _cached(directory: Path, source: dict[str, Any], entry: str, split: str) -> 
 
 
 @contextmanager
-def _lock(directory: Path) -> Iterator[None]:
+def locked(directory: Path) -> Iterator[None]:
     """Let one process at a time build a folder; the lock ends with the process."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     with (directory.parent / f".{directory.name}.lock").open("wb") as file:
@@ -334,7 +340,7 @@ def _build(entry: DatasetEntry, split: str, directory: Path, build: _Build) -> N
             for number, path in enumerate(build.files)
         ]
         convert_files(jobs, build.limits or Limits(), build.progress)
-        source = build.source | {"sha256": [_digest(Path(path)) for path, _, _ in build.source["files"]]}
+        source = build.source | {"sha256": [digest(Path(path)) for path, _, _ in build.source["files"]]}
         with ColumnarWriter(work / "split", source) as writer:
             shards = [Split(job.output) for job in jobs]
             chosen = selection(sum(len(shard) for shard in shards), entry.split(split), build.indices)

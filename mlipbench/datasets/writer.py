@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 import numpy as np
 
 from mlipbench.structures.columnar import DTYPES, FORMAT, META, TAILS, Labels, content_hash
+from mlipbench.structures.duplicates import content_hashes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -89,6 +90,7 @@ class ColumnarWriter:
         values |= {name: getattr(structures, name) for name in ("charge", "spin")}
         values |= {name: getattr(labels, name) for name in ("energy", "forces", "stress")}
         values["clusters"] = self._code(clusters, structures.n_structures)
+        values["hashes"] = content_hashes(structures)
         for name, value in values.items():
             if value is not None:
                 self._put(name, value)

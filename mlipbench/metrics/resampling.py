@@ -26,7 +26,7 @@ ROUNDING: Final = 1e-12
 """A standard error smaller than this share of the value is rounding."""
 MIN_RESAMPLES: Final = 100
 """Fewer say nothing about a tail."""
-_CHUNK: Final = 2_000_000
+CHUNK: Final = 2_000_000
 """Draws held in memory at a time, about 60 MB."""
 
 
@@ -144,14 +144,15 @@ def _features(sums: FloatArray) -> FloatArray:
 def _resample(features: FloatArray, resamples: int, rng: np.random.Generator) -> FloatArray:
     """Sum features over as many rows drawn with replacement, shape (resamples, n_features)."""
     n = len(features)
-    rows = max(1, _CHUNK // n)
-    chunks = []
-    for start in range(0, resamples, rows):
-        size = min(rows, resamples - start)
-        draws = rng.integers(0, n, (size, n)) + n * np.arange(size)[:, None]
-        counts = np.bincount(draws.ravel(), minlength=size * n).reshape(size, n)
-        chunks.append(counts.astype(np.float64) @ features)
-    return np.concatenate(chunks)
+    rows = max(1, CHUNK // n)
+    starts = range(0, resamples, rows)
+    return np.concatenate([counts_of_draws(n, min(rows, resamples - start), rng) @ features for start in starts])
+
+
+def counts_of_draws(n: int, resamples: int, rng: np.random.Generator) -> FloatArray:
+    """Return how often each of n things is drawn in n draws with replacement, shape (resamples, n)."""
+    draws = rng.integers(0, n, (resamples, n)) + n * np.arange(resamples)[:, None]
+    return np.bincount(draws.ravel(), minlength=resamples * n).reshape(resamples, n).astype(np.float64)
 
 
 def _linked(ratios: FloatArray, link: Link) -> FloatArray:

@@ -125,7 +125,9 @@ class ModelCard(_Closed):
         kwargs: Arguments of the adapter.
         capabilities: What the model can do.
         batch: Batch budget, or None where it is to be measured.
-        training_data: Datasets the weights were trained on.
+        training_data: Data that the weights were trained on, or that the weights were trained on with which a recipe
+            begins; empty where nothing was learnt from structures, None where it is not known or nothing precedes the
+            recipe.
         paper: Address of the publication.
         licence: Licence of code and weights.
         gated: Whether the weights need a registration or an agreement.
@@ -142,7 +144,7 @@ class ModelCard(_Closed):
     kwargs: dict[str, Any] = Field(default_factory=dict)
     capabilities: CapabilitySpec
     batch: BatchBudget | None = None
-    training_data: tuple[str, ...] = ()
+    training_data: tuple[str, ...] | None = None
     paper: str | None = None
     licence: str | None = None
     gated: bool = False

@@ -120,7 +120,7 @@ def _card_of_checkpoint(folder: Path, *, trust: bool) -> ModelCard:
         "checkpoints": {},
         "trainer": None,
         "capabilities": net["capabilities"] | capabilities,
-        "training_data": [record.data.dataset, *record.data.drawn_from],
+        "training_data": [*(net["training_data"] or ()), record.data.dataset],
     }
     return ModelCard.model_validate(net | changes).in_folder(folder)
 

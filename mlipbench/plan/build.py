@@ -224,7 +224,7 @@ def _run(context: _Context, card: ModelCard, variant: Variant, start: _Start) ->
         if isinstance(weights, PlannedTraining):
             trainings[name] = weights
         question = SplitQuestion(card, variant, name, dataset, route, weights)
-        planned = list(plan_splits(question, context.suite, context.selection.limit))
+        planned = list(plan_splits(question, context.suite, context.selection.limit, context.location))
         splits += planned
         refused = {split.split: split.reason for split in planned if split.reason}
         shown = [split for split in planned if split.role is Role.EVALUATE]
@@ -328,7 +328,7 @@ def _identity(
             "seed": seed,
             "threads": context.threads,
             "data": {
-                name: [dataset.fit_split, dataset.references_sha256, _content(card, dataset)]
+                name: [dataset.fit_split, dataset.references_sha256, dataset.factors_sha256, _content(card, dataset)]
                 for name, dataset in context.datasets.items()
             },
             "entries": {name: dataset.entry.model_dump(mode="json") for name, dataset in context.datasets.items()},

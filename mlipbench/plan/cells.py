@@ -12,8 +12,9 @@ from mlipbench.datasets.entry import GAP
 from mlipbench.errors import ConfigError
 from mlipbench.metrics.errors import S2EF_METRICS
 from mlipbench.plan.applicability import ADSORPTION_METRICS, ENERGY_METRICS, STRESS_METRICS, needs_forces, why_no_metric
+from mlipbench.plan.exposure import Exposure
 from mlipbench.plan.plan import PlannedCell
-from mlipbench.status import Status
+from mlipbench.status import Status, Training
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -63,6 +64,7 @@ def plan_cells(
         refused: Why the model cannot predict a split of the dataset, by name of the split.
     """
     wanted = suite.tasks.s2ef.metrics
+    seen = split.exposure or Exposure(Training.UNKNOWN)
     data = dataset.splits[split.split]
     for metric in wanted or _offered(dataset, split.split):
         reason = split.reason or why_no_metric(metric, card.declared(), data, route)
@@ -81,7 +83,8 @@ def plan_cells(
             reason=reason,
             conversion=conversion,
             comparability_key=_key(split, dataset, metric, route),
-            training=_training(card, split, dataset),
+            relation=seen.relation,
+            training=seen.note,
         )
 
 
@@ -158,13 +161,3 @@ def _key(split: PlannedSplit, dataset: PlannedDataset, metric: str, route: Energ
 
 def _hashed(parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _training(card: ModelCard, split: PlannedSplit, dataset: PlannedDataset) -> str | None:
-    if card.fitted and dataset.fit_split is not None:
-        seen = " itself" if dataset.fit_split == split.split else ""
-        return f"fitted on {split.dataset}/{dataset.fit_split}{seen}"
-    shared = sorted(set(card.training_data) & set(dataset.entry.drawn_from))
-    if shared:
-        return f"training data: these structures are drawn from {', '.join(shared)}, which the model was trained on"
-    return None

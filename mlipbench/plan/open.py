@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mlipbench.datasets.entry import DatasetEntry, load_entry
+from mlipbench.datasets.factors import open_factors
 from mlipbench.datasets.prepare import open_split, root_of
 from mlipbench.errors import PrerequisiteError
 from mlipbench.plan.plan import PlannedDataset
@@ -105,7 +106,10 @@ def _open(
     if evaluated:
         for name in needed:
             splits.setdefault(name, open_split(entry, name, location))
-    return PlannedDataset(entry, MappingProxyType(splits), evaluated, fit, references_sha256(entry, location))
+    references, factors = references_sha256(entry, location), open_factors(entry, location)
+    return PlannedDataset(
+        entry, MappingProxyType(splits), evaluated, fit, references, factors.sha256 if factors else None
+    )
 
 
 def references_sha256(entry: DatasetEntry, location: DataLocation) -> str | None:

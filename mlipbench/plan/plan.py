@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mlipbench.environments import Provision
-from mlipbench.status import Role, Status
+from mlipbench.status import Role, Status, Training
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlipbench.models.interface import Property
     from mlipbench.plan.applicability import EnergyRoute
     from mlipbench.plan.budgets import BudgetMeasure
+    from mlipbench.plan.exposure import Exposure
     from mlipbench.plan.training import PlannedTraining
     from mlipbench.structures.columnar import Split
     from mlipbench.suite.schema import Suite
@@ -88,6 +89,7 @@ class PlannedSplit:
         content_hash: Identity of the whole split.
         status: ``ok`` or ``not_applicable``.
         reason: Why it is not applicable.
+        exposure: What the model has seen of these structures; None where they are not evaluated.
     """
 
     task: str
@@ -102,6 +104,7 @@ class PlannedSplit:
     content_hash: str
     status: Status = Status.OK
     reason: str | None = None
+    exposure: Exposure | None = None
 
     @property
     def n_batches(self) -> int:
@@ -127,7 +130,8 @@ class PlannedCell:
         reason: Why it is not applicable.
         conversion: How energies are brought to one reference, None where nothing is done.
         comparability_key: Equal for numbers that may be ranked together.
-        training: How the model's training data relate to the split.
+        relation: How the model's training data relate to the split.
+        training: What must be known of that.
     """
 
     task: str
@@ -138,6 +142,7 @@ class PlannedCell:
     reason: str | None
     conversion: str | None
     comparability_key: str
+    relation: Training
     training: str | None
 
 
@@ -193,6 +198,7 @@ class PlannedDataset:
         evaluated: Names of the splits that the table shows.
         fit_split: The split that fits and shifts use by default.
         references_sha256: Checksum of the file that says which references a structure's adsorption energy uses.
+        factors_sha256: Checksum of the file that says which levels of two factors a structure has.
     """
 
     entry: DatasetEntry
@@ -200,6 +206,7 @@ class PlannedDataset:
     evaluated: tuple[str, ...]
     fit_split: str | None
     references_sha256: str | None = None
+    factors_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -256,6 +263,7 @@ def _run_as_dict(run: RunPlan) -> dict[str, Any]:
             "selection": split.selection,
             "status": split.status.value,
             "reason": split.reason,
+            **_exposure_as_dict(split.exposure),
         }
         for split in run.splits
     ]
@@ -286,8 +294,19 @@ def _cell_as_dict(cell: PlannedCell) -> dict[str, Any]:
         "status": cell.status.value,
         "reason": cell.reason,
         "conversion": cell.conversion,
+        "relation": cell.relation.value,
         "training": cell.training,
         "comparability_key": cell.comparability_key,
+    }
+
+
+def _exposure_as_dict(exposure: Exposure | None) -> dict[str, Any]:
+    if exposure is None:
+        return {}
+    return {
+        "relation": exposure.relation.value,
+        "n_in_training": exposure.n_trained,
+        "n_in_validation": exposure.n_validated,
     }
 
 

@@ -12,6 +12,7 @@ from mlipbench.metrics.errors import S2EF_METRICS
 from mlipbench.models.interface import Property
 from mlipbench.plan.applicability import ADSORPTION_METRICS, ENERGY_METRICS, why_not_predictable
 from mlipbench.plan.batches import batch_cost, cut_batches, occupied_density
+from mlipbench.plan.exposure import exposure, learnt_from
 from mlipbench.plan.plan import PlannedSplit
 from mlipbench.status import Role, Status
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mlipbench.checkpoint import CheckpointRecord
+    from mlipbench.datasets.prepare import DataLocation
     from mlipbench.models.card import ModelCard
     from mlipbench.plan.applicability import EnergyRoute
     from mlipbench.plan.plan import PlannedDataset, Variant
@@ -53,15 +55,19 @@ class SplitQuestion:
     weights: PlannedTraining | CheckpointRecord | str | None
 
 
-def plan_splits(question: SplitQuestion, suite: Suite, limit: int | None) -> Iterator[PlannedSplit]:
+def plan_splits(
+    question: SplitQuestion, suite: Suite, limit: int | None, location: DataLocation
+) -> Iterator[PlannedSplit]:
     """Yield what a model is to predict of a dataset, what it cannot predict included.
 
     Args:
         question: The model and the dataset.
         suite: The suite.
         limit: Most structures of a split that is evaluated only; None takes all.
+        location: Where data are.
     """
     card, dataset = question.card, question.dataset
+    learnt = learnt_from(card, question.name, dataset, question.weights, location)
     for split_name, roles in _roles(dataset, question.route, suite).items():
         split = dataset.splits[split_name]
         most = limit if roles == {Role.EVALUATE} else None
@@ -81,6 +87,7 @@ def plan_splits(question: SplitQuestion, suite: Suite, limit: int | None) -> Ite
             content_hash=split.content_hash,
             status=Status.NOT_APPLICABLE if reason else Status.OK,
             reason=reason,
+            exposure=exposure(learnt, split, size) if Role.EVALUATE in roles else None,
         )
 
 

@@ -7,13 +7,16 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from mlipbench.checkpoint import RECORD_FILE, CheckpointRecord, is_checkpoint, read_checkpoint
 from mlipbench.errors import ConfigError, MlipbenchError
 from mlipbench.recipe import Recipe, TrainedOn, Trainer, TrainingJob, as_json
+from mlipbench.structures.duplicates import found_in
 from mlipbench.trainers import check_recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from mlipbench.datasets.entry import DatasetEntry
@@ -159,11 +162,9 @@ def _chosen(recipe: Recipe, subset: Subset, split: Split) -> IntArray:
 def _check_overlap(recipe: Recipe, train: Split, validation: Split, chosen: tuple[IntArray, IntArray]) -> None:
     """Refuse structures that are in both subsets, by index where both are of one split, else by content."""
     if train.content_hash == validation.content_hash:
-        shared = sorted(set(chosen[0].tolist()) & set(chosen[1].tolist()))
+        shared = np.intersect1d(*chosen).tolist()
     else:
-        seen = set(_digests(train, chosen[0]))
-        pairs = zip(chosen[1].tolist(), _digests(validation, chosen[1]), strict=True)
-        shared = [index for index, digest in pairs if digest in seen]
+        shared = chosen[1][found_in(validation, train, chosen[0])[chosen[1]]].tolist()
     if shared:
         first = str(validation.names(shared[0], shared[0] + 1)[0])
         raise ConfigError(
@@ -171,15 +172,6 @@ def _check_overlap(recipe: Recipe, train: Split, validation: Split, chosen: tupl
             where=f"recipe {recipe.recipe}: train, validation",
             remedy="use one shuffle_seed and slices that do not overlap, or other splits",
         )
-
-
-def _digests(split: Split, indices: IntArray) -> Iterator[bytes]:
-    for index in indices.tolist():
-        one = split.structures(index, index + 1)
-        digest = hashlib.sha256(one.numbers.tobytes())
-        for column in (one.positions, one.cell, one.pbc):
-            digest.update(column.tobytes())
-        yield digest.digest()
 
 
 def _elements(split: Split, indices: IntArray) -> frozenset[int]:

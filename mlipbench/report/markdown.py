@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from mlipbench.report.table import Cell, Table
 
 _LEGEND: Final = (
-    "Intervals in brackets are 95 %. Bold: not distinguishable from the best of the column (paired cluster bootstrap "
-    "on common structures, Holm-corrected). Arrows point to better values."
+    "Intervals in brackets are 95 %. Bold: not distinguishable from the best of the column among models of equal "
+    "training (paired cluster bootstrap on common structures, Holm-corrected); contaminated models, which were trained "
+    "on the very structures, are not compared. Arrows point to better values."
 )
 
 
@@ -52,14 +53,15 @@ def _section(table: Table) -> list[str]:
 
 
 def _grid(table: Table, block: Block) -> str:
-    heads = ["Model", "Variant"]
+    heads = ["Model", "Variant", "Training"]
     heads += [
         escape_markdown(label) + _marks(table.columns[position].notes)
         for label, position in zip(block.labels, block.columns, strict=True)
     ]
-    lines = [_line(heads), _line(["---", "---", *("---:" for _ in block.columns)])]
+    lines = [_line(heads), _line(["---", "---", "---", *("---:" for _ in block.columns)])]
     for row in table.rows:
         names = [escape_markdown(row.model) + _marks(row.notes), escape_markdown(row.variant)]
+        names.append(escape_markdown(row.training))
         lines.append(_line([*names, *(_cell(row.cells[position]) for position in block.columns)]))
     return "\n".join(lines)
 

@@ -49,9 +49,23 @@ def cell_notes(record: MetricRecord | None) -> tuple[str, ...]:
         found.append(record.reason)
     if record.conversion:
         found.append(f"energies: {record.conversion}")
-    if record.training:
-        found.append(record.training)
     return tuple(found)
+
+
+def training_notes(records: Sequence[MetricRecord | None]) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Return what must be known of a model's training data: of its whole row, or else of each of its numbers.
+
+    Args:
+        records: The numbers of the row.
+
+    Returns:
+        The notes of the row, and those of each number; either is empty.
+    """
+    numbers = [record if record is not None and record.value is not None else None for record in records]
+    said = {number.training for number in numbers if number is not None}
+    if len(said) == 1:
+        return tuple(text for text in said if text), ((),) * len(numbers)
+    return (), tuple((number.training,) if number is not None and number.training else () for number in numbers)
 
 
 def shared_notes(records: Sequence[MetricRecord | None]) -> tuple[str, ...]:
@@ -108,6 +122,7 @@ def about_data(group: Group) -> tuple[str, ...]:
                 sentences.append(f"{dataset.title}. Labels: {dataset.level_of_theory}; {reference}.")
                 sentences.extend([dataset.note] if dataset.note else [])
     sentences.extend(_split_sentences(group, manifests))
+    sentences.extend(_two_way_sentences(group, manifests))
     if group.part:
         sentences.append("These numbers are not comparable with those of the other tables of this dataset.")
     return tuple(dict.fromkeys(sentences))
@@ -149,6 +164,20 @@ def _split_sentences(group: Group, manifests: Sequence[Manifest]) -> list[str]:
             independent = f", {clusters[split.split]} independent" if clusters.get(split.split) else ""
             sentences.append(f"Split {split.split}: {split.n_expected} structures{part}{independent}.")
     return sentences
+
+
+def _two_way_sentences(group: Group, manifests: Sequence[Manifest]) -> Iterator[str]:
+    """Say what the intervals leave out, where there are others that do not."""
+    records = [record for run in group.runs for record in run.metrics if record.dataset == group.dataset]
+    if all(record.two_way_low is None for record in records):
+        return
+    for dataset in (dataset for manifest in manifests for dataset in manifest.datasets):
+        if dataset.name == group.dataset and dataset.entry.get("factors"):
+            words = dataset.entry["factors"]["words"]
+            yield (
+                f"Intervals are given these {words}; those over {words} as well stand in leaderboard.csv "
+                f"(two_way_low, two_way_high)."
+            )
 
 
 def _machine(manifest: Manifest) -> str:

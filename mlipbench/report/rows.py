@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from mlipbench.errors import ResultsError
 from mlipbench.report.text import escape_csv, unescape_csv
-from mlipbench.status import Source
+from mlipbench.status import Source, Training
 from mlipbench.store.records import MetricRecord
 
 if TYPE_CHECKING:
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from mlipbench.report.collect import RunRecord
 
 COLUMNS: Final = (
-    "model", "variant", "seed", "dataset", "split", "task", "metric", "value", "unit", "direction", "ci_low", "ci_high",
-    "n", "n_failed", "status", "reason", "source", "comparability_key", "run_id",
+    "model", "variant", "training", "seed", "dataset", "split", "task", "metric", "value", "unit", "direction",
+    "ci_low", "ci_high", "two_way_low", "two_way_high", "n", "n_failed", "status", "reason", "source",
+    "comparability_key", "run_id",
 )  # fmt: skip
 """Columns of ``leaderboard.csv``."""
 
@@ -50,6 +51,7 @@ class Row:
     def as_dict(self) -> dict[str, str | int | float | None]:
         """Return the cells by the name of their column."""
         own = {"model": self.model, "variant": self.variant, "seed": self.seed, "source": self.source.value}
+        own["training"] = self.record.relation.value
         fields = self.record.model_dump(mode="json") | own | {"run_id": self.run_id}
         return {column: fields[column] for column in COLUMNS}
 
@@ -105,8 +107,11 @@ def read_published(path: Path) -> tuple[Row, ...]:
 def _published(cells: Mapping[str, str]) -> Row:
     if not cells["citation"]:
         raise ValueError("a published number needs a citation")
-    fields = {name: cells[name] for name in MetricRecord.model_fields if cells.get(name)}
-    defaults = {"status": "ok", "comparability_key": f"published: {cells['citation']}"}
+    training = cells["training"] or Training.UNKNOWN.value
+    if training not in {kind.value for kind in Training}:
+        raise ValueError(f"training: {training!r} is none of {', '.join(Training)}")
+    fields = {name: cells[name] for name in MetricRecord.model_fields if name != "training" and cells.get(name)}
+    defaults = {"status": "ok", "comparability_key": f"published: {cells['citation']}", "relation": training}
     seed = int(cells["seed"]) if cells["seed"] else None
     record = MetricRecord.model_validate({"value": None} | defaults | fields)
     return Row(cells["model"], cells["variant"], seed, record, Source.PUBLISHED, citation=cells["citation"])

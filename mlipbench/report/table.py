@@ -17,10 +17,11 @@ from mlipbench.report.notes import (
     shared_notes,
     split_head,
     training_facts,
+    training_notes,
 )
 from mlipbench.report.numbers import DisplayUnit, display_units, format_number
 from mlipbench.report.ranking import ScoreReader, best
-from mlipbench.status import Status
+from mlipbench.status import Status, Training
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,12 +81,14 @@ class TableRow:
     Attributes:
         model: Name of the model, with the run's where that is ambiguous.
         variant: Settings, with the seed where several were run.
+        training: How the training data relate to the splits: one `Training`, or several where the splits differ.
         cells: One for each column.
         notes: Numbers of footnotes.
     """
 
     model: str
     variant: str
+    training: str
     cells: tuple[Cell, ...]
     notes: tuple[int, ...] = ()
 
@@ -99,7 +102,7 @@ class Table:
         dataset: Name of the dataset.
         part: Number of this table among those of the same task and dataset, from 1; 0 where it is the only one.
         columns: Splits and metrics.
-        rows: Models, the best of the first column on top.
+        rows: Models, those of one kind of training together, the best of the first column on top.
         footnotes: Texts of the footnotes; number 1 is the first.
         about: Sentences on the data.
     """
@@ -143,12 +146,13 @@ def _table(group: Group, scores: ScoreReader) -> Table:
     rows = []
     for number in sorted(range(len(group.runs)), key=lambda number: _rank(by_run[number], labels[number])):
         model, variant = labels[number]
-        marks = notes.add(row_notes(group.runs[number], group.dataset))
+        of_row, of_cells = training_notes(by_run[number])
+        marks = notes.add([*row_notes(group.runs[number], group.dataset), *of_row])
         cells = tuple(
-            _cell(record, one.unit, notes.add(_own(record, shared[one.number])), best=number in bold[one.number])
-            for record, one in ((by_run[number][one.number], one) for one in shown)
+            _cell(record, one.unit, notes.add([*_own(record, shared[at]), *of_cells[at]]), best=number in bold[at])
+            for record, at, one in ((by_run[number][one.number], one.number, one) for one in shown)
         )
-        rows.append(TableRow(model, variant, cells, marks))
+        rows.append(TableRow(model, variant, _training(by_run[number]), cells, marks))
     return Table(group.task, group.dataset, group.part, columns, tuple(rows), notes.texts, about_data(group))
 
 
@@ -198,10 +202,16 @@ def _is_fraction(metric: str) -> bool:
 
 
 def _best(runs: Sequence[RunRecord], records: Sequence[MetricRecord | None], scores: ScoreReader) -> frozenset[int]:
-    """Return the positions of the runs that cannot be told apart from the best of one column."""
-    present = [(number, record) for number, record in enumerate(records) if record is not None]
-    chosen = best([(runs[number], record) for number, record in present], scores)
-    return frozenset(present[position][0] for position in chosen)
+    """Return the positions of the runs that cannot be told apart from the best of their kind in one column."""
+    kinds: dict[Training, list[tuple[int, MetricRecord]]] = {}
+    for number, record in enumerate(records):
+        if record is not None and record.relation is not Training.CONTAMINATED:
+            kinds.setdefault(record.relation, []).append((number, record))
+    chosen: set[int] = set()
+    for present in kinds.values():
+        positions = best([(runs[number], record) for number, record in present], scores)
+        chosen |= {present[position][0] for position in positions}
+    return frozenset(chosen)
 
 
 def _cell(record: MetricRecord | None, unit: DisplayUnit, notes: tuple[int, ...], *, best: bool) -> Cell:
@@ -241,10 +251,20 @@ def _variant(run: RunRecord, dataset: str) -> str:
     return f"{run.variant}, untrained" if facts and not facts["verdict"]["trained"] else run.variant
 
 
-def _rank(records: Sequence[MetricRecord | None], label: tuple[str, str]) -> tuple[int, bool, float, tuple[str, str]]:
-    """Return the sort key of a row: its first number, the best on top and incomplete ones below, then its name."""
+def _training(records: Sequence[MetricRecord | None]) -> str:
+    """Return how the training data of a row relate to its splits, each kind once."""
+    return ", ".join(dict.fromkeys(record.relation.value for record in records if record is not None)) or _EMPTY
+
+
+def _rank(
+    records: Sequence[MetricRecord | None], label: tuple[str, str]
+) -> tuple[int, int, bool, float, tuple[str, str]]:
+    """Return the sort key of a row: kind of training, first number, incomplete ones below complete ones, name."""
+    kinds = list(Training)
     for position, record in enumerate(records):
         if record is not None and record.value is not None:
             sign = 1.0 if record.direction is Direction.LOWER else -1.0
-            return position, record.status is not Status.OK, sign * record.value, label
-    return len(records), False, 0.0, label
+            kind = kinds.index(record.relation)
+            return kind, position, record.status is not Status.OK, sign * record.value, label
+    kind = min((kinds.index(record.relation) for record in records if record is not None), default=len(kinds))
+    return kind, len(records), False, 0.0, label

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mlipbench.report.layout import Block
     from mlipbench.report.table import Cell, Table
 
-_LEGEND: Final = "[ ] 95 % interval   * not distinguishable from the best of the column   ↓ ↑ better"
+_LEGEND: Final = "[ ] 95 % interval   * not distinguishable from the best of equal training   ↓ ↑ better"
 _GAP: Final = "  "
 _NARROWEST: Final = 40
 
@@ -38,8 +38,8 @@ def _section(table: Table, width: int) -> list[str]:
 
 
 def _block(table: Table, block: Block, width: int) -> list[str]:
-    names = [["Model", "Variant"]]
-    names += [[clean(row.model) + _marks(row.notes), clean(row.variant)] for row in table.rows]
+    names = [["Model", "Variant", "Training"]]
+    names += [[clean(row.model) + _marks(row.notes), clean(row.variant), row.training] for row in table.rows]
     columns = []
     for position, label in zip(block.columns, block.labels, strict=True):
         cells = [_cell(row.cells[position]) for row in table.rows]

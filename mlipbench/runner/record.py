@@ -75,6 +75,9 @@ def planned_record(split: PlannedSplit) -> SplitRecord:
         n_expected=split.n_structures,
         n_not_applicable=split.n_structures if split.reason else 0,
         selection=split.selection,
+        relation=split.exposure.relation if split.exposure else None,
+        n_in_training=split.exposure.n_trained if split.exposure else None,
+        n_in_validation=split.exposure.n_validated if split.exposure else None,
     )
 
 
@@ -124,6 +127,7 @@ def _datasets(plan: Plan) -> list[DatasetIdentity]:
             entry=dataset.entry.model_dump(mode="json"),
             note=dataset.entry.membership or None,
             references_sha256=dataset.references_sha256,
+            factors_sha256=dataset.factors_sha256,
         )
         for name, dataset in plan.datasets.items()
     ]
@@ -139,5 +143,6 @@ def _cell(cell: PlannedCell) -> CellRecord:
         reason=cell.reason,
         conversion=cell.conversion,
         comparability_key=cell.comparability_key,
+        relation=cell.relation,
         training=cell.training,
     )

@@ -11,10 +11,10 @@ from mlipbench.errors import ConfigError, DatasetError, PrerequisiteError, Worke
 from mlipbench.execution.evaluate import Verdict
 from mlipbench.execution.failures import HandshakeRefused
 from mlipbench.execution.outcome import NOT_ATTEMPTED, TaskEnded, empty_outcome
+from mlipbench.runner.record import planned_record
 from mlipbench.runner.timings import write_timings
 from mlipbench.status import Status
 from mlipbench.store.predictions import PredictionBlock, SplitStore, State, read_predictions
-from mlipbench.store.records import SplitRecord
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mlipbench.execution.outcome import BatchOutcome
     from mlipbench.plan import PlannedSplit
     from mlipbench.progress import Display
+    from mlipbench.store.records import SplitRecord
     from mlipbench.store.rundir import RunDirectory
     from mlipbench.structures import StructureBatch
     from mlipbench.structures.columnar import Split
@@ -171,19 +172,14 @@ def _summary(job: SplitJob, ended: str | None) -> SplitRecord:
             reasons.setdefault(State(block.state[place]), text)
     status = _status(counts)
     said = ended or reasons.get(State.FAILED)
-    return SplitRecord(
-        task=planned.task,
-        dataset=planned.dataset,
-        split=planned.split,
-        role=planned.role,
-        status=status,
-        reason=reasons.get(State.NOT_APPLICABLE) if status is Status.NOT_APPLICABLE else said,
-        n_expected=planned.n_structures,
-        n_predicted=counts[State.OK],
-        n_failed=counts[State.FAILED],
-        n_not_applicable=counts[State.NOT_APPLICABLE],
-        selection=planned.selection,
-    )
+    outcome = {
+        "status": status,
+        "reason": reasons.get(State.NOT_APPLICABLE) if status is Status.NOT_APPLICABLE else said,
+        "n_predicted": counts[State.OK],
+        "n_failed": counts[State.FAILED],
+        "n_not_applicable": counts[State.NOT_APPLICABLE],
+    }
+    return planned_record(planned).model_copy(update=outcome)
 
 
 def _status(counts: dict[State, int]) -> Status:

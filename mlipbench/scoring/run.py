@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from mlipbench.datasets.entry import GAP, DatasetEntry
+from mlipbench.datasets.factors import open_factors
 from mlipbench.datasets.prepare import open_split
 from mlipbench.datasets.references import reference_map
 from mlipbench.errors import ConfigError, ResultsError
-from mlipbench.metrics.errors import S2EF_METRICS, evaluate
+from mlipbench.metrics.errors import S2EF_METRICS, evaluate, numerator_denominator
 from mlipbench.metrics.resampling import Bootstrap
+from mlipbench.metrics.two_way import Crossed, two_way_interval
 from mlipbench.plan.applicability import ADSORPTION_METRICS, ENERGY_METRICS
 from mlipbench.plan.open import references_sha256
 from mlipbench.scoring.adsorption import AdsorptionReferences
@@ -33,12 +35,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from mlipbench.datasets.factors import FactorTable
     from mlipbench.datasets.prepare import DataLocation
     from mlipbench.scoring.conversion import EnergyShift
     from mlipbench.scoring.split import SplitScores
     from mlipbench.store.records import CellRecord, Manifest, RouteRecord, SplitRecord
     from mlipbench.structures.columnar import Split
-    from mlipbench.typing import BoolArray, FloatArray
+    from mlipbench.typing import BoolArray, FloatArray, IntArray
 
 BOOTSTRAP: Final = Bootstrap(seed=2311_02869)
 
@@ -53,6 +56,7 @@ class _Dataset:
     records: Mapping[str, SplitRecord]
     route: RouteRecord
     location: DataLocation
+    factors: FactorTable | None
 
     @property
     def references_failed(self) -> bool:
@@ -101,6 +105,9 @@ def score_manifest(directory: RunDirectory, manifest: Manifest, location: DataLo
         entry = validate(DatasetEntry, identity.entry, directory.path / MANIFEST)
         if identity.references_sha256 != references_sha256(entry, location):
             raise _other_data(f"{entry.name}'s references")
+        factors = open_factors(entry, location)
+        if identity.factors_sha256 != (factors.sha256 if factors else None):
+            raise _other_data(f"{entry.name}'s factors")
         dataset = _Dataset(
             directory=directory,
             entry=entry,
@@ -108,6 +115,7 @@ def score_manifest(directory: RunDirectory, manifest: Manifest, location: DataLo
             records={record.split: record for record in manifest.splits if record.dataset == identity.name},
             route=_route(directory, manifest, identity.name),
             location=location,
+            factors=factors,
         )
         records += list(_score_dataset(dataset, manifest))
     directory.write_metrics(records)
@@ -162,11 +170,13 @@ def _score_splits(dataset: _Dataset, manifest: Manifest) -> Iterator[MetricRecor
             path, split, record.n_expected, free_atoms_only=dataset.entry.free_atoms_only, energy=treatment
         )
         write_scores(dataset.directory.scores(record.task, record.dataset, name), scores)
+        levels = dataset.factors.levels(split) if dataset.factors else None
         for cell in cells:
             if no_shift and cell.metric in ENERGY_METRICS and cell.status is Status.OK:
                 yield _without_value(cell, record, no_shift)
             else:
-                yield _metric(cell, record, scores, references_failed=dataset.references_failed)
+                found = _metric(cell, record, scores, references_failed=dataset.references_failed)
+                yield found if levels is None else _with_two_way(found, scores, levels)
 
 
 def _shift(dataset: _Dataset) -> tuple[EnergyShift | None, str | None]:
@@ -202,7 +212,7 @@ def _references(dataset: _Dataset, split: str) -> AdsorptionReferences | None:
 def _metric(cell: CellRecord, record: SplitRecord, scores: SplitScores, *, references_failed: bool) -> MetricRecord:
     if cell.status is not Status.OK:
         return _without_value(cell, record, cell.reason)
-    include = scores.energy_applicable if cell.metric in ENERGY_METRICS else None
+    include = _included(cell.metric, scores)
     value = evaluate(S2EF_METRICS[cell.metric], scores.errors, scores.clusters, include, BOOTSTRAP)
     without = _without_references(scores) if cell.metric in ADSORPTION_METRICS else 0
     reasons = [value.reason, _declined(scores)]
@@ -228,6 +238,22 @@ def _metric(cell: CellRecord, record: SplitRecord, scores: SplitScores, *, refer
         status=status,
         reason="; ".join(filter(None, reasons)) or None,
     )
+
+
+def _included(metric: str, scores: SplitScores) -> BoolArray | None:
+    return scores.energy_applicable if metric in ENERGY_METRICS else None
+
+
+def _with_two_way(record: MetricRecord, scores: SplitScores, levels: tuple[IntArray, IntArray]) -> MetricRecord:
+    """Return a number with its interval over both factors; as it is where it has no value."""
+    if record.value is None:
+        return record
+    definition = S2EF_METRICS[record.metric]
+    sums = numerator_denominator(definition, scores.errors, _included(record.metric, scores))
+    size = len(sums[0])
+    table = Crossed.of(*sums, *(codes[:size] for codes in levels))
+    interval = two_way_interval(table, definition.scale.transform, BOOTSTRAP)
+    return record.model_copy(update={"two_way_low": interval.low, "two_way_high": interval.high})
 
 
 def _without_references(scores: SplitScores) -> int:
@@ -266,5 +292,6 @@ def _shared(cell: CellRecord) -> dict[str, object]:
         "direction": definition.direction,
         "comparability_key": cell.comparability_key,
         "conversion": cell.conversion,
+        "relation": cell.relation,
         "training": cell.training,
     }

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlipbench.errors import ResultsError
 from mlipbench.metrics.values import Direction
-from mlipbench.status import Role, Status
+from mlipbench.status import Role, Status, Training
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +51,7 @@ class DatasetIdentity(_Record):
         entry: The entry as read, overrides applied.
         note: What a reader of a table must know of it.
         references_sha256: Checksum of the file that says which references an adsorption energy uses, if there is one.
+        factors_sha256: Checksum of the file that says which levels of two factors a structure has, if there is one.
     """
 
     name: str
@@ -61,6 +62,7 @@ class DatasetIdentity(_Record):
     entry: dict[str, Any]
     note: str | None = None
     references_sha256: str | None = None
+    factors_sha256: str | None = None
 
 
 class VariantRecord(_Record):
@@ -98,6 +100,10 @@ class SplitRecord(_Record):
         n_failed: Structures whose prediction failed, or which were not attempted.
         n_not_applicable: Structures the model declines, such as compositions outside its span.
         selection: ``all``, or which part of the split was taken.
+        relation: How the model's training data relate to the split; None where it is not evaluated.
+        n_in_training: Structures that also stand among those the model was trained on; None where these are not at
+            hand.
+        n_in_validation: Likewise, among those that its training was validated on.
     """
 
     task: str
@@ -111,6 +117,9 @@ class SplitRecord(_Record):
     n_failed: int = 0
     n_not_applicable: int = 0
     selection: str = "all"
+    relation: Training | None = None
+    n_in_training: int | None = None
+    n_in_validation: int | None = None
 
 
 class RouteRecord(_Record):
@@ -142,6 +151,7 @@ class CellRecord(_Record):
     reason: str | None = None
     conversion: str | None = None
     comparability_key: str
+    relation: Training = Training.UNKNOWN
     training: str | None = None
 
 
@@ -207,6 +217,8 @@ class MetricRecord(_Record):
         direction: Whether lower or higher is better.
         ci_low: Lower end of the 95 % interval, null where there is none.
         ci_high: Upper end of the 95 % interval.
+        two_way_low: Lower end of the 95 % interval over both factors that the dataset names, null where there is none.
+        two_way_high: Upper end of that.
         n: Structures that entered the number.
         n_clusters: Independent clusters among them.
         n_failed: Structures that failed.
@@ -214,7 +226,8 @@ class MetricRecord(_Record):
         reason: Why there is no value, no interval, or why the status is not ``ok``.
         comparability_key: Equal for numbers that may be ranked together.
         conversion: How labels and predictions were brought to one energy reference, for reading beside the number.
-        training: How the model's training data relate to the split.
+        relation: How the model's training data relate to the split.
+        training: What must be known of that.
     """
 
     dataset: str
@@ -226,6 +239,8 @@ class MetricRecord(_Record):
     direction: Direction
     ci_low: float | None = None
     ci_high: float | None = None
+    two_way_low: float | None = None
+    two_way_high: float | None = None
     n: int = 0
     n_clusters: int = 0
     n_failed: int = 0
@@ -233,6 +248,7 @@ class MetricRecord(_Record):
     reason: str | None = None
     comparability_key: str
     conversion: str | None = None
+    relation: Training = Training.UNKNOWN
     training: str | None = None
 
 

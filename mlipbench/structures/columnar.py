@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from mlipbench.typing import AnyArray, FloatArray, IntArray, StrArray
+    from mlipbench.typing import AnyArray, FloatArray, HashArray, IntArray, StrArray
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 META: Final = "meta.json"
 CHUNK_ATOMS: Final = 200_000  # about 10 MB of positions and forces
 DTYPES: Final = {
@@ -37,10 +37,12 @@ DTYPES: Final = {
     "forces": "<f8",
     "stress": "<f8",
     "clusters": "<i8",
+    "hashes": "<u8",
 }
-TAILS: Final = {"positions": (3,), "cell": (3, 3), "pbc": (3,), "forces": (3,), "stress": (6,)}
-# names are left out of the content hash: equal structures read from two containers are the same data
-NAMES: Final = ("ids", "cluster_names")
+TAILS: Final = {"positions": (3,), "cell": (3, 3), "pbc": (3,), "forces": (3,), "stress": (6,), "hashes": (4,)}
+# names are left out of the content hash: equal structures read from two containers are the same data; hashes of
+# structures follow from the other columns
+LEFT_OUT: Final = ("ids", "cluster_names", "hashes")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,6 +130,12 @@ class Split:
         return clusters
 
     @property
+    def hashes(self) -> HashArray:
+        """Shape (n_structures, 4), what `mlipbench.structures.duplicates` finds equal structures by."""
+        hashes: HashArray = self._columns["hashes"]
+        return hashes
+
+    @property
     def cluster_names(self) -> StrArray:
         """Shape (n_clusters,), the name of each cluster; the structures' ids where each is its own cluster."""
         return _decode(self._columns["cluster_names"]) if self.has_cluster_names else self.ids
@@ -154,6 +162,19 @@ class Split:
         offsets = self.offsets[start : stop + 1] - self.offsets[start]
         return StructureBatch(offsets=offsets, id=self.names(start, stop), **columns)
 
+    def select(self, indices: IntArray) -> StructureBatch:
+        """Return numbers, positions, cells and periodicity of some structures, in the order given; no other is read.
+
+        Args:
+            indices: Shape (n_selected,).
+        """
+        counts = self.offsets[indices + 1] - self.offsets[indices]
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        atoms = np.repeat(self.offsets[indices] - offsets[:-1], counts) + np.arange(offsets[-1])
+        columns = {name: self._columns[name][atoms] for name in ("numbers", "positions")}
+        columns |= {name: self._columns[name][indices] for name in ("cell", "pbc")}
+        return StructureBatch(offsets=offsets, **columns)
+
     def labels(self, start: int, stop: int) -> Labels:
         """Return the labels of structures ``start`` to ``stop`` (exclusive); no other part is read.
 
@@ -169,12 +190,7 @@ class Split:
 
     def chunks(self, max_atoms: int = CHUNK_ATOMS) -> Iterator[tuple[int, int]]:
         """Cut the split into ranges of structures with at most `max_atoms` atoms, or one structure."""
-        start = 0
-        while start < self.n_structures:
-            limit = self.offsets[start] + max_atoms
-            stop = max(int(np.searchsorted(self.offsets, limit, side="right")) - 1, start + 1)
-            yield start, stop
-            start = stop
+        return cut(self.offsets, max_atoms)
 
     def composition(self, elements: Sequence[int]) -> npt.NDArray[np.int32]:
         """Return how many atoms of each element the structures have.
@@ -213,8 +229,23 @@ class Split:
         return np.arange(start, stop).astype(np.str_)
 
 
+def cut(offsets: IntArray, max_atoms: int = CHUNK_ATOMS) -> Iterator[tuple[int, int]]:
+    """Cut structures into ranges with at most `max_atoms` atoms, or one structure.
+
+    Args:
+        offsets: Shape (n_structures + 1,); structure ``i`` owns atoms ``offsets[i]:offsets[i + 1]``.
+        max_atoms: Most atoms of a range.
+    """
+    start = 0
+    while start < len(offsets) - 1:
+        limit = offsets[start] + max_atoms
+        stop = max(int(np.searchsorted(offsets, limit, side="right")) - 1, start + 1)
+        yield start, stop
+        start = stop
+
+
 def content_hash(columns: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the SHA-256 (hex) over names, types, shapes and byte hashes of all columns that are not names.
+    """Return the SHA-256 (hex) over names, types, shapes and byte hashes of all columns but those in `LEFT_OUT`.
 
     Args:
         columns: By name, each with ``dtype``, ``shape`` and ``sha256``.
@@ -222,7 +253,7 @@ def content_hash(columns: Mapping[str, Mapping[str, Any]]) -> str:
     lines = [
         f"{name} {column['dtype']} {'x'.join(str(size) for size in column['shape'])} {column['sha256']}"
         for name, column in sorted(columns.items())
-        if name not in NAMES
+        if name not in LEFT_OUT
     ]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

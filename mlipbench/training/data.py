@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from mlipbench.elements import SYMBOLS
 from mlipbench.errors import ConfigError, DatasetError
 from mlipbench.structures.batch import StructureBatch, concatenate
 from mlipbench.structures.columnar import Split
+from mlipbench.structures.duplicates import found_in
 
 if TYPE_CHECKING:
     from mlipbench.recipe import Subset, TrainingJob
@@ -85,15 +85,13 @@ def load_data(job: TrainingJob) -> tuple[LabelledStructures, LabelledStructures]
     validation_split = Split(job.validation_columns, job.data.dataset, recipe.validation.split)
     train_indices = _chosen(recipe.train, train_split, "train")
     validation_indices = _chosen(recipe.validation, validation_split, "validation")
-    same = job.data.train_hash == job.data.validation_hash
-    if same:
-        _refuse_common(np.intersect1d(train_indices, validation_indices), validation_split)
+    if job.data.train_hash == job.data.validation_hash:
+        common = np.intersect1d(train_indices, validation_indices)
+    else:
+        common = validation_indices[found_in(validation_split, train_split, train_indices)[validation_indices]]
+    _refuse_common(common, validation_split)
     train = _gathered(train_split, train_indices, free_only=free_only)
     validation = _gathered(validation_split, validation_indices, free_only=free_only)
-    if not same:
-        seen = set(_fingerprints(train.structures))
-        common = [place for place, mark in enumerate(_fingerprints(validation.structures)) if mark in seen]
-        _refuse_common(validation.indices[common], validation_split)
     for part in (train, validation):
         _check_labels(part, needs_forces=recipe.loss.forces > 0)
     return train, validation
@@ -153,19 +151,6 @@ def _gathered(split: Split, indices: IntArray, *, free_only: bool) -> LabelledSt
         forces=np.concatenate(forces) if forces else None,
         counted=counted,
     )
-
-
-def _fingerprints(structures: StructureBatch) -> list[bytes]:
-    """Return a digest of the content of each structure."""
-    marks = []
-    for s in range(structures.n_structures):
-        atoms = slice(structures.offsets[s], structures.offsets[s + 1])
-        columns = (structures.numbers[atoms], structures.positions[atoms], structures.cell[s], structures.pbc[s])
-        digest = hashlib.blake2b(digest_size=16)
-        for column in columns:
-            digest.update(np.ascontiguousarray(column).data)
-        marks.append(digest.digest())
-    return marks
 
 
 def _refuse_common(common: IntArray, split: Split) -> None:

@@ -88,6 +88,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> Any:
         for number, job in enumerate(jobs, start=1):
             job.output.mkdir()
             described = {"file": str(job.file), "label": job.label, "reading": json.loads(json.dumps(job.reading))}
+            described["kind"] = job.kind
             problem = converter._convert(described, job.output)
             if problem is not None:
                 (job.output / "error.json").write_text(json.dumps(problem))

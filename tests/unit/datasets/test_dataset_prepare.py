@@ -180,6 +180,16 @@ def test_verify_hashes_again(location: DataLocation, make_entry: MakeEntry, in_p
     assert problem.startswith(f"{split.directory}: energy: damaged; delete {split.directory}")
 
 
+def test_verify_counts_structures_that_stand_there_more_than_once(
+    location: DataLocation, make_entry: MakeEntry, in_process: list[str]
+) -> None:
+    frames = slabs(4)
+    save(location.data_root / "a.extxyz", [*frames, frames[1]])
+    assert verify(make_entry(keys={"energy": "energy", "forces": "forces"}), "all", location).n_repeated == 2
+    save(location.data_root / "a.extxyz", frames)
+    assert verify(make_entry(keys={"energy": "energy", "forces": "forces"}), "all", location).n_repeated == 0
+
+
 def test_verify_sees_a_file_changed_behind_its_time(
     location: DataLocation, make_entry: MakeEntry, in_process: list[str]
 ) -> None:

@@ -16,6 +16,7 @@ from ase.io import Trajectory
 from mlipbench.datasets.entry import load_entry
 from mlipbench.datasets.prepare import DataLocation, open_split, reading_of
 from mlipbench.datasets.records import Reading
+from mlipbench.structures.duplicates import TOLERANCE, found_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -136,6 +137,17 @@ def test_npz_in_kcal(sample: Sample, convert: Convert) -> None:
     np.testing.assert_array_equal(structures.positions.reshape(raw["R"].shape), raw["R"])
     np.testing.assert_array_equal(structures.numbers, np.tile(raw["z"], 2000))
     assert -4216 < labels.energy.mean() < -4213
+
+
+def test_three_frames_stand_in_both_files_of_ethanol(sample: Sample, convert: Convert) -> None:
+    in_order, drawn = sample("md17/ethanol_first2000.npz"), sample("md17/ethanol_sampledata.xyz")
+    positions = np.load(in_order)["R"].reshape(2000, 27)
+    others = parse_xyz(drawn.read_text())["rows"][:, :3].reshape(2000, 27)
+    largest = np.stack([np.abs(others - one).max(axis=1).min() for one in positions])
+    first = here(in_order, "md17-ethanol-sample", "first", convert, "first")
+    found = found_in(first, here(drawn, "md17-ethanol-sample", "fit", convert, "fit"))
+    np.testing.assert_array_equal(found, largest <= TOLERANCE)
+    assert found.sum() == 3
 
 
 def test_db_of_iso17(sample: Sample, convert: Convert) -> None:

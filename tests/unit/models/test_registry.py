@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import mlipbench
+from mlipbench.datasets.entry import entry_names, load_entry
 from mlipbench.environments import environment_names
 from mlipbench.errors import ConfigError, ExitCode, PrerequisiteError
 from mlipbench.models import registry
@@ -62,6 +63,20 @@ def test_every_shipped_card_loads_and_names_an_adapter_and_an_environment(name):
     assert defines(adapter_target(card))
     assert card.environment in environment_names()
     assert card.declared().properties
+
+
+@pytest.mark.parametrize("name", card_names())
+def test_every_shipped_card_says_what_its_weights_were_trained_on(name):
+    card = load_card(name)
+    assert card.fitted or card.trainer or card.training_data is not None
+
+
+def test_training_sets_that_datasets_name_are_named_by_cards():
+    known = {data for name in card_names() for data in load_card(name).training_data or ()}
+    for entry in map(load_entry, entry_names()):
+        named = {*entry.drawn_from, *entry.perhaps_from}
+        named |= {data for split in entry.splits.values() for data in split.drawn_from}
+        assert named <= known, entry.name
 
 
 def test_built_in_adapters_exist():

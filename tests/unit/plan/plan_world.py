@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlipbench.datasets.children import Job
+    from mlipbench.plan.training import PlannedTraining
 
 ENTRY: dict[str, Any] = {
     "name": "toy",
@@ -57,6 +58,20 @@ CARD: dict[str, Any] = {
         "level_of_theory": "PBE/PBE+U",
     },
     "batch": {"atoms": 10},
+}
+RECIPE: dict[str, Any] = {
+    "recipe": "mine",
+    "version": 1,
+    "preset": "small",
+    "train": {"split": "train", "slice": [0, 4, None]},
+    "validation": {"split": "train", "slice": [4, None, None]},
+    "energy_reference": "mean",
+    "loss": {"energy": 1.0, "forces": 50.0},
+    "learning_rates": [1e-3, 5e-4],
+    "schedule": {"kind": "cosine"},
+    "batch": 2,
+    "steps": 100,
+    "evaluate_every": 10,
 }
 
 
@@ -94,6 +109,14 @@ class World:
     def use_card(self) -> None:
         """Let the suite run the card of this folder."""
         self.suite["models"] = [self.card_path]
+
+
+def planned(world: World, model: str = "leignn", **changes: Any) -> PlannedTraining:
+    (world.folder / "recipe.yaml").write_text(yaml.safe_dump({**RECIPE, **changes}))
+    world.suite["models"] = [{"name": model, "recipe": "recipe.yaml"}]
+    run = world.plan().runs[0]
+    assert run.checkpoints == {"toy": None}
+    return run.trainings["toy"]
 
 
 def crystals(count: int, *, seed: int, symbols: str = "MgO", pbc: bool = True, forces: bool = True) -> list[Atoms]:

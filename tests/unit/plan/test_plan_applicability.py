@@ -146,7 +146,6 @@ def test_fitted_model_has_the_labels_reference(world: World) -> None:
     plan = world.plan()
     assert cell(plan, ENERGY).status is Status.OK
     assert plan.runs[0].fits == {"toy": "train"}
-    assert cell(plan, ENERGY).training == "fitted on toy/train"
 
 
 def test_fitted_model_on_corrected_labels_is_refused(world: World) -> None:
@@ -155,11 +154,6 @@ def test_fitted_model_on_corrected_labels_is_refused(world: World) -> None:
         cell(world.plan(), ENERGY).reason
         == "the model is fitted to the labels as they are, and the suite corrects them"
     )
-
-
-def test_fitted_model_on_its_own_split_says_so(world: World) -> None:
-    world.suite["datasets"]["toy"]["splits"] = ["train"]
-    assert cell(world.plan(), ENERGY, "train").training == "fitted on toy/train itself"
 
 
 def test_fitted_model_without_a_split_to_fit_on_is_refused(world: World) -> None:
@@ -264,13 +258,3 @@ def test_adsorption_energies_with_references_the_model_does_not_cover_are_refuse
     (world.folder / "data/refs.json").write_text('{"systems": {}}')
     found = cell(world.plan(), "adsorption_energy_mae_self")
     assert found.reason == "the references cannot be predicted: the model does not cover C"
-
-
-def test_known_training_data_are_named(world: World) -> None:
-    world.use_card()
-    world.card["training_data"] = ["MPtrj", "OC20"]
-    assert cell(world.plan(), ENERGY).training is None
-    world.entry["drawn_from"] = ["MPtrj"]
-    training = cell(world.plan(), ENERGY).training
-    assert training is not None
-    assert "drawn from MPtrj" in training

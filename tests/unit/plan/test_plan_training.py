@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from checkpoint_files import write_checkpoint
-from plan_world import crystals
+from plan_world import RECIPE, crystals, planned
 
 from mlipbench.checkpoint import PICKLED_FILE, RECORD_FILE, WEIGHTS_FILE
 from mlipbench.errors import ConfigError, PrerequisiteError
@@ -17,32 +17,8 @@ from mlipbench.status import Status
 if TYPE_CHECKING:
     from plan_world import World
 
-    from mlipbench.plan.training import PlannedTraining
 else:
     World = Any
-
-RECIPE: dict[str, Any] = {
-    "recipe": "mine",
-    "version": 1,
-    "preset": "small",
-    "train": {"split": "train", "slice": [0, 4, None]},
-    "validation": {"split": "train", "slice": [4, None, None]},
-    "energy_reference": "mean",
-    "loss": {"energy": 1.0, "forces": 50.0},
-    "learning_rates": [1e-3, 5e-4],
-    "schedule": {"kind": "cosine"},
-    "batch": 2,
-    "steps": 100,
-    "evaluate_every": 10,
-}
-
-
-def planned(world: World, model: str = "leignn", **changes: Any) -> PlannedTraining:
-    (world.folder / "recipe.yaml").write_text(yaml.safe_dump({**RECIPE, **changes}))
-    world.suite["models"] = [{"name": model, "recipe": "recipe.yaml"}]
-    run = world.plan().runs[0]
-    assert run.checkpoints == {"toy": None}
-    return run.trainings["toy"]
 
 
 def test_a_training_is_planned_and_described(world: World) -> None:

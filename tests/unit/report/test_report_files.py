@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Make: TypeAlias = Callable[..., Path]
 
 HEADER = (
-    "model,variant,seed,dataset,split,task,metric,value,unit,direction,ci_low,ci_high,"
+    "model,variant,training,seed,dataset,split,task,metric,value,unit,direction,ci_low,ci_high,two_way_low,two_way_high,"
     "n,n_failed,status,reason,source,comparability_key,run_id"
 )
 PUBLISHED = {
@@ -55,6 +55,14 @@ def test_columns_and_exact_floats(make_run: Make, tmp_path: Path) -> None:
             metric.value, metric.ci_low, metric.ci_high
         ]  # fmt: skip
         assert (row["status"], row["source"], row["seed"], row["n"]) == ("ok", "measured", "0", "40")
+
+
+def test_the_training_of_a_number_stands_beside_it(make_run: Make, tmp_path: Path) -> None:
+    make_run("one", record={"relation": "fine-tuned", "training": "a sentence"})
+    published_file(tmp_path / "results" / "published", PUBLISHED, PUBLISHED | {"model": "b", "training": "zero-shot"})
+    records = collect([tmp_path / "results"])
+    rows = {row["model"]: row["training"] for row in read(to_csv(leaderboard_rows(records)))}
+    assert rows == {"one": "fine-tuned", "paper-net": "unknown", "b": "zero-shot"}
 
 
 def test_order_does_not_depend_on_the_order_of_reading(make_run: Make) -> None:
@@ -93,6 +101,7 @@ def test_published_rows_stand_apart_with_their_citation(make_run: Make, tmp_path
         ({"citation": ""}, "line 2: a published number needs a citation"),
         ({"value": "much"}, "line 2, value: "),
         ({"direction": "up"}, "line 2, direction: "),
+        ({"training": "some"}, "line 2: training: 'some' is none of trained-on-split, "),
     ],
 )
 def test_invalid_published_rows_are_named(tmp_path: Path, change: dict[str, str], message: str) -> None:

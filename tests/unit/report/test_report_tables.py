@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -8,6 +9,7 @@ from mlipbench.errors import ResultsError
 from mlipbench.report.collect import collect
 from mlipbench.report.markdown import to_markdown
 from mlipbench.report.numbers import DisplayUnit, display_units, format_number
+from mlipbench.report.rows import leaderboard_rows
 from mlipbench.report.table import build_tables
 from mlipbench.report.terminal import to_text
 
@@ -86,6 +88,74 @@ def test_incomplete_rows_are_never_bold(make_run: Make, tmp_path: Path, status: 
     (table,) = tables(tmp_path)
     assert bold(table) == {"one"}
     assert any("out of memory" in note for note in table.footnotes)
+
+
+def test_models_of_unlike_training_are_never_ranked_together(make_run: Make, tmp_path: Path) -> None:
+    make_run("zero", error=0.01, draw=1, record={"relation": "zero-shot"})
+    make_run("none", error=0.02, draw=2, record={"relation": "zero-shot"})
+    make_run("fitted", error=0.05, draw=3, record={"relation": "trained-on-split"})
+    make_run("poor", error=0.20, draw=4, record={"relation": "trained-on-split"})
+    make_run("alone", error=0.001, draw=5, record={"relation": "classical"})
+    (table,) = tables(tmp_path)
+    assert bold(table) == {"zero", "fitted"}
+    order = ["fitted", "poor", "zero", "none", "alone"]
+    assert [row.model for row in table.rows] == order
+    assert [row.training for row in table.rows] == [*["trained-on-split"] * 2, *["zero-shot"] * 2, "classical"]
+
+
+def test_contaminated_models_have_no_rank(make_run: Make, tmp_path: Path) -> None:
+    make_run("seen", error=0.001, draw=1, record={"relation": "contaminated", "training": "has seen them"})
+    make_run("too", error=0.002, draw=2, record={"relation": "contaminated"})
+    make_run("one", draw=3)
+    make_run("two", error=0.20, draw=4)
+    (table,) = tables(tmp_path)
+    assert bold(table) == {"one"}
+    assert [row.model for row in table.rows] == ["one", "two", "seen", "too"]
+    assert table.footnotes == ("has seen them",)
+
+
+def test_a_note_on_training_data_stands_at_the_row_or_else_at_the_numbers(make_run: Make, tmp_path: Path) -> None:
+    make_run("same", metrics=("energy_mae", "forces_mae"), record={"training": "fitted"})
+    run = make_run("unlike", metrics=("energy_mae", "forces_mae"), draw=2)
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["metrics"][1] |= {"training": "1 of 40 is known"}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    (table,) = tables(tmp_path)
+    rows = {row.model: row for row in table.rows}
+    notes = {model: [[table.footnotes[n - 1] for n in cell.notes] for cell in row.cells] for model, row in rows.items()}
+    assert notes == {"same": [[], []], "unlike": [[], ["1 of 40 is known"]]}
+    assert [table.footnotes[number - 1] for number in rows["same"].notes] == ["fitted"]
+    assert rows["unlike"].notes == ()
+
+
+def test_a_row_names_every_kind_of_training_of_its_splits(make_run: Make, tmp_path: Path) -> None:
+    run = make_run("one", metrics=("energy_mae", "forces_mae"), record={"relation": "zero-shot"})
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["metrics"][1] |= {"split": "other", "relation": "contaminated"}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    (table,) = tables(tmp_path)
+    assert table.rows[0].training == "zero-shot, contaminated"
+
+
+def test_pages_and_terminal_show_the_training(make_run: Make, tmp_path: Path) -> None:
+    make_run("one", record={"relation": "zero-shot-other-level"})
+    page = to_markdown(collect([tmp_path / "results"]))
+    assert "| Model | Variant | Training |" in page
+    assert "| one | float64 | zero-shot-other-level |" in page
+    assert "zero-shot-other-level" in to_text(tables(tmp_path))
+
+
+def test_intervals_over_two_factors_are_announced_and_stand_in_the_csv(make_run: Make, tmp_path: Path) -> None:
+    run = make_run("one", record={"two_way_low": 0.01, "two_way_high": 0.25})
+    make_run("two")
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["datasets"][0]["entry"] = {"factors": {"words": "adsorbates and materials"}}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    (table,) = tables(tmp_path)
+    (said,) = [sentence for sentence in table.about if "two_way_low" in sentence]
+    assert said.startswith("Intervals are given these adsorbates and materials; ")
+    rows = [row.as_dict() for row in leaderboard_rows(collect([tmp_path / "results"]))]
+    assert [(row["two_way_low"], row["two_way_high"]) for row in rows] == [(0.01, 0.25), (None, None)]
 
 
 def test_a_single_model_is_not_bold(make_run: Make, tmp_path: Path) -> None:

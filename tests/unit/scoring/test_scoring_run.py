@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,8 @@ from mlipbench.scoring import score_run
 from mlipbench.status import Status
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ase import Atoms
     from plan_world import World
 
@@ -283,3 +286,65 @@ def labelled(frames: list[Atoms]) -> list[Atoms]:
     for atoms in frames:
         atoms.calc = SinglePointCalculator(atoms, energy=-5.0, forces=np.zeros((len(atoms), 3)))
     return frames
+
+
+def crossed(model: World, levels: int = 8) -> list[float]:
+    """Give the world one frame for each pair of levels, and return energy errors that the first level decides."""
+    frames = crystals(levels**2, seed=3)
+    for i, atoms in enumerate(frames):
+        atoms.info["sid"] = f"s{i}"
+    model.write("val", frames)
+    model.entry["cluster"] = "key"
+    model.entry["splits"] = {"val": {"files": ["val.xyz"]}}
+    model.entry["fit_split"] = None
+    model.entry["keys"] = {"energy": "energy", "forces": "forces", "cluster": "sid"}
+    model.entry["factors"] = {
+        "file": "map.pkl",
+        "prefix": "random",
+        "fields": ["ads_id", "bulk_mpid"],
+        "words": "things",
+    }
+    return [0.1 * (1 + i // levels) for i in range(levels**2)]
+
+
+def put_map(model: World, levels: int = 8) -> Path:
+    systems = {f"randoms{i}": {"ads_id": i // levels, "bulk_mpid": f"mp-{i % levels}"} for i in range(levels**2)}
+    path = model.folder / "data/map.pkl"
+    path.write_bytes(pickle.dumps(systems))
+    return path
+
+
+def test_an_interval_over_both_factors_stands_beside_the_plain_one(model: World) -> None:
+    errors = crossed(model)
+    put_map(model)
+    found = metric(score_run(make_run(model, Fake(energy={"val": errors})), model.location), "energy_mae")
+    assert found.value == pytest.approx(0.45)
+    assert found.two_way_low is not None
+    # the mean of 8 of the values 0.1 to 0.8, drawn with replacement: 2.5 % and 97.5 % of 200,000 such means
+    draws = np.random.default_rng(0).integers(1, 9, (200_000, 8)).mean(axis=1) / 10
+    expected = np.quantile(draws, [0.025, 0.975])
+    assert [found.two_way_low, found.two_way_high] == pytest.approx(expected, abs=0.02)
+    assert found.ci_high - found.ci_low < 0.6 * (found.two_way_high - found.two_way_low)
+
+
+def test_without_the_map_there_is_the_plain_interval_alone(model: World) -> None:
+    errors = crossed(model)
+    plain = metric(score_run(make_run(model, Fake(energy={"val": errors})), model.location), "energy_mae")
+    assert (plain.two_way_low, plain.two_way_high) == (None, None)
+    assert plain.ci_low is not None
+
+
+def test_few_levels_give_no_interval_over_both(model: World) -> None:
+    errors = crossed(model, levels=7)
+    put_map(model, levels=7)
+    found = metric(score_run(make_run(model, Fake(energy={"val": errors})), model.location), "energy_mae")
+    assert (found.two_way_low, found.two_way_high) == (None, None)
+
+
+def test_a_map_that_is_gone_is_named(model: World) -> None:
+    errors = crossed(model)
+    path = put_map(model)
+    run = make_run(model, Fake(energy={"val": errors}))
+    path.unlink()
+    with pytest.raises(ResultsError, match="the data of toy's factors are not those this run was made with"):
+        score_run(run, model.location)

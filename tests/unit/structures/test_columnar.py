@@ -182,7 +182,7 @@ def test_damage_is_one_line_with_a_remedy(tmp_path: Path, damage: str) -> None:
     elif damage == "meta":
         meta.write_text(meta.read_text()[:-20])
     else:
-        meta.write_text(meta.read_text().replace('"format": 1', '"format": 0'))
+        meta.write_text(meta.read_text().replace('"format": 2', '"format": 1'))
     with pytest.raises(DatasetError, match="missing or damaged; delete the folder"):
         Split(tmp_path / "s")
 
