@@ -112,9 +112,11 @@ class Keys(_Closed):
     """Names under which the files hold each quantity, exactly as they are spelt there.
 
     Attributes:
-        energy: Energy of a structure.
-        reference_energy: Energy that is subtracted from `energy`, which leaves an adsorption energy; None where
-            `energy` is meant as it is.
+        energy: Energy of a structure, None where the files hold none.
+        reference_energy: Energy that is subtracted from `energy` and `relaxed_energy`, which leaves adsorption
+            energies; None where these are meant as they are.
+        relaxed_energy: Energy of the structure that a relaxation from this one ended in.
+        relaxed_positions: Positions in that structure.
         forces: Forces, None where the files hold none.
         stress: Stress, 3x3 or six components xx yy zz yz xz xy in ASE's sign.
         id: One or more keys whose values, joined by ``_``, name a structure; None names it by file and frame.
@@ -128,7 +130,7 @@ class Keys(_Closed):
             for OC20's name in all four cases.
     """
 
-    energy: str
+    energy: str | None
     forces: str | None
     stress: str | None = None
     id: str | tuple[str, ...] | None = None
@@ -140,6 +142,8 @@ class Keys(_Closed):
     cell: str | None = None
     pbc: str | None = None
     reference_energy: str | None = None
+    relaxed_energy: str | None = None
+    relaxed_positions: str | None = None
 
 
 class Sidecar(_Closed):
@@ -323,6 +327,9 @@ class DatasetEntry(_Closed):
         for name in (*named, *(split for archive in self.sources for split in archive.splits)):
             if name is not None and name not in self.splits:
                 raise ValueError(f"there is no split {name!r}; {did_you_mean(name, self.splits)}")
+        for name in named:
+            if name is not None and (self.splits[name].keys or self.keys).energy is None:
+                raise ValueError(f"split {name!r}: what is fitted on or referred to needs `keys.energy`")
         for name, spec in self.splits.items():
             keys = spec.keys or self.keys
             if self.cluster is ClusterKind.KEY and keys.cluster is None:

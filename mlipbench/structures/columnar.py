@@ -36,26 +36,41 @@ DTYPES: Final = {
     "energy": "<f8",
     "forces": "<f8",
     "stress": "<f8",
+    "relaxed_energy": "<f8",
+    "relaxed_positions": "<f8",
     "clusters": "<i8",
 }
-TAILS: Final = {"positions": (3,), "cell": (3, 3), "pbc": (3,), "forces": (3,), "stress": (6,)}
+TAILS: Final = {
+    "positions": (3,),
+    "cell": (3, 3),
+    "pbc": (3,),
+    "forces": (3,),
+    "stress": (6,),
+    "relaxed_positions": (3,),
+}
+LABELS: Final = ("energy", "forces", "stress", "relaxed_energy", "relaxed_positions")
+ATOM_LABELS: Final = ("forces", "relaxed_positions")
 # names are left out of the content hash: equal structures read from two containers are the same data
 NAMES: Final = ("ids", "cluster_names")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labels:
-    """Reference labels of consecutive structures.
+    """Reference labels of consecutive structures; None where the data have none.
 
     Attributes:
         energy: Shape (n_structures,), eV.
-        forces: Shape (n_atoms, 3), eV/Å, those of fixed atoms as computed; None where the data have none.
-        stress: Shape (n_structures, 6), eV/Å³, Voigt xx yy zz yz xz xy in ASE's sign, or None.
+        forces: Shape (n_atoms, 3), eV/Å, those of fixed atoms as computed.
+        stress: Shape (n_structures, 6), eV/Å³, Voigt xx yy zz yz xz xy in ASE's sign.
+        relaxed_energy: Shape (n_structures,), eV, of the structures that the relaxations ended in.
+        relaxed_positions: Shape (n_atoms, 3), Å, of these structures; they have the same cells.
     """
 
-    energy: FloatArray
+    energy: FloatArray | None = None
     forces: FloatArray | None = None
     stress: FloatArray | None = None
+    relaxed_energy: FloatArray | None = None
+    relaxed_positions: FloatArray | None = None
 
 
 class Split:
@@ -159,11 +174,20 @@ class Split:
             IndexError: The range does not lie inside the split.
         """
         atoms = self._atoms(start, stop)
-        return Labels(
-            energy=self._columns["energy"][start:stop],
-            forces=self._columns["forces"][atoms] if self.has_forces else None,
-            stress=self._columns["stress"][start:stop] if self.has_stress else None,
-        )
+        rows = {name: slice(start, stop) for name in LABELS} | dict.fromkeys(ATOM_LABELS, atoms)
+        return Labels(**{name: self._columns[name][part] for name, part in rows.items() if name in self._columns})
+
+    def energies(self, start: int, stop: int) -> FloatArray:
+        """Return the energies of structures ``start`` to ``stop`` (exclusive), in eV.
+
+        Raises:
+            DatasetError: The split has none.
+        """
+        energies = self.labels(start, stop).energy
+        if energies is None:
+            remedy = "name a split whose files hold energies"
+            raise DatasetError("the structures have no energies", where=f"{self.entry}/{self.name}", remedy=remedy)
+        return energies
 
     def chunks(self, max_atoms: int = CHUNK_ATOMS) -> Iterator[tuple[int, int]]:
         """Cut the split into ranges of structures with at most `max_atoms` atoms, or one structure."""
