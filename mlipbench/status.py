@@ -22,6 +22,13 @@ class Source(StrEnum):
     PUBLISHED = "published"
 
 
+class Task(StrEnum):
+    """What is carried out on a split."""
+
+    S2EF = "s2ef"
+    RELAXATION = "relaxation"
+
+
 class Role(StrEnum):
     """What a split is predicted for."""
 

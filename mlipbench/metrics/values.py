@@ -20,6 +20,16 @@ class Direction(StrEnum):
     HIGHER = "higher"
 
 
+class Quantity(StrEnum):
+    """Labels that a metric can need, by the name of their column in a split."""
+
+    ENERGY = "energy"
+    FORCES = "forces"
+    STRESS = "stress"
+    RELAXED_ENERGY = "relaxed_energy"
+    RELAXED_POSITIONS = "relaxed_positions"
+
+
 class Kind(StrEnum):
     """The range of a metric, which decides the scale its interval is computed on."""
 

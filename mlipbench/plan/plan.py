@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mlipbench.environments import Provision
-from mlipbench.status import Role, Status
+from mlipbench.status import Role, Status, Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from mlipbench.datasets.prepare import DataLocation
     from mlipbench.environments import Environment
     from mlipbench.models.card import Checkpoint, ModelCard
-    from mlipbench.models.interface import Property
     from mlipbench.plan.applicability import EnergyRoute
     from mlipbench.plan.budgets import BudgetMeasure
     from mlipbench.plan.training import PlannedTraining
     from mlipbench.structures.columnar import Split
     from mlipbench.suite.schema import Suite
+    from mlipbench.tasks import TaskRequest
     from mlipbench.typing import IntArray
 
 
@@ -76,28 +76,26 @@ class PlannedSplit:
     """One split that one model is to predict.
 
     Attributes:
-        task: Name of the task.
+        request: The task, and what it asks of the worker.
         dataset: Name of the dataset.
         split: Name of the split.
         role: What it is predicted for; ``evaluate`` where it serves several ends.
         n_structures: Structures to predict.
         n_atoms: Atoms of these structures.
         bounds: Shape (n_batches + 1,), batch ``b`` holds structures ``bounds[b]:bounds[b + 1]``.
-        properties: What is asked of the model.
         selection: ``all`` or ``first N``.
         content_hash: Identity of the whole split.
         status: ``ok`` or ``not_applicable``.
         reason: Why it is not applicable.
     """
 
-    task: str
+    request: TaskRequest
     dataset: str
     split: str
     role: Role
     n_structures: int
     n_atoms: int
     bounds: IntArray
-    properties: frozenset[Property]
     selection: str
     content_hash: str
     status: Status = Status.OK
@@ -109,9 +107,14 @@ class PlannedSplit:
         return len(self.bounds) - 1
 
     @property
-    def key(self) -> tuple[str, str]:
-        """The dataset and the split."""
-        return self.dataset, self.split
+    def task(self) -> Task:
+        """The task."""
+        return self.request.task
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """The task, the dataset and the split."""
+        return self.task, self.dataset, self.split
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,7 @@ class PlannedCell:
     """One number of the table, or why it will be empty.
 
     Attributes:
-        task: Name of the task.
+        task: The task.
         dataset: Name of the dataset.
         split: Name of the split.
         metric: Name of the metric.
@@ -130,7 +133,7 @@ class PlannedCell:
         training: How the model's training data relate to the split.
     """
 
-    task: str
+    task: Task
     dataset: str
     split: str
     metric: str
@@ -246,7 +249,7 @@ class Plan:
 def _run_as_dict(run: RunPlan) -> dict[str, Any]:
     splits = [
         {
-            "task": split.task,
+            "task": split.task.value,
             "dataset": split.dataset,
             "split": split.split,
             "role": split.role.value,
@@ -279,7 +282,7 @@ def _run_as_dict(run: RunPlan) -> dict[str, Any]:
 
 def _cell_as_dict(cell: PlannedCell) -> dict[str, Any]:
     return {
-        "task": cell.task,
+        "task": cell.task.value,
         "dataset": cell.dataset,
         "split": cell.split,
         "metric": cell.metric,

@@ -38,7 +38,7 @@ def display_unit(unit: str, values: Sequence[float], *, fraction: bool = False) 
     if unit == "1":
         return DisplayUnit("%", 100.0) if fraction else DisplayUnit("")
     sizes = [abs(value) for value in values if value]
-    if unit.startswith("eV") and (not sizes or min(sizes) < 1.0):
+    if (unit == "eV" or unit.startswith("eV/")) and (not sizes or min(sizes) < 1.0):
         return DisplayUnit(f"m{unit}", _MILLI)
     return DisplayUnit(unit)
 

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from mlipbench.metrics.errors import S2EF_METRICS
+from mlipbench.metrics.catalogue import find_metric
 from mlipbench.metrics.values import Direction, Kind
 from mlipbench.report.grouping import groups
 from mlipbench.report.notes import Notes, about_data, cell_notes, row_notes, shared_notes, training_facts
@@ -152,7 +152,7 @@ def _columns(
     places = Counter((key.split, key.metric) for key in group.columns)
     columns = []
     for key, records, unit, common in zip(group.columns, by_column, units, shared, strict=True):
-        definition = S2EF_METRICS.get(key.metric)
+        definition = find_metric(group.task, key.metric)
         title = definition.title if definition else key.metric
         divided = [_DIVIDED] if places[key.split, key.metric] > 1 else []
         direction = next((record.direction for record in records if record), Direction.LOWER)
@@ -170,13 +170,14 @@ def _units(group: Group, by_column: Sequence[Sequence[MetricRecord | None]]) -> 
                 stored.setdefault(key.metric, record.unit)
                 values.setdefault(key.metric, []).extend([] if record.value is None else [record.value])
     chosen = {
-        metric: display_unit(unit, values[metric], fraction=_is_fraction(metric)) for metric, unit in stored.items()
+        metric: display_unit(unit, values[metric], fraction=_is_fraction(group.task, metric))
+        for metric, unit in stored.items()
     }
     return [chosen[key.metric] for key in group.columns]
 
 
-def _is_fraction(metric: str) -> bool:
-    definition = S2EF_METRICS.get(metric)
+def _is_fraction(task: str, metric: str) -> bool:
+    definition = find_metric(task, metric)
     return definition is not None and definition.scale.kind is Kind.FRACTION
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlipbench.errors import ResultsError
 from mlipbench.metrics.values import Direction
-from mlipbench.status import Role, Status
+from mlipbench.status import Role, Status, Task
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,7 +79,7 @@ class SplitRecord(_Record):
     """What became of one split of one task.
 
     Attributes:
-        task: Name of the task.
+        task: The task.
         dataset: Name of the dataset.
         split: Name of the split.
         role: What the split was predicted for.
@@ -92,7 +92,7 @@ class SplitRecord(_Record):
         selection: ``all``, or which part of the split was taken.
     """
 
-    task: str
+    task: Task
     dataset: str
     split: str
     role: Role
@@ -126,7 +126,7 @@ class RouteRecord(_Record):
 class CellRecord(_Record):
     """One number the table is to hold, as planned; see `MetricRecord` for the fields."""
 
-    task: str
+    task: Task
     dataset: str
     split: str
     metric: str

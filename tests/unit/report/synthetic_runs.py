@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlipbench.metrics.errors import S2EF_METRICS, StructureErrors, evaluate
+from mlipbench.metrics.definition import evaluate
+from mlipbench.metrics.errors import S2EF_METRICS
+from mlipbench.metrics.values import StructureErrors
 
 if TYPE_CHECKING:
     from pathlib import Path
