@@ -41,7 +41,7 @@ class MetricDefinition(Generic[Columns]):
         numerator: Per-structure numerator, shape (n_structures,).
         denominator: Per-structure denominator, shape (n_structures,); 0 or NaN leaves the structure out.
         scale: Range of the metric and what is applied to the ratio of sums.
-        labels: The labels it needs.
+        needs: What it needs of the split.
         own_references: Whether it compares energies against the model's own references, whatever the labels' are.
     """
 
@@ -53,13 +53,13 @@ class MetricDefinition(Generic[Columns]):
     numerator: Callable[[Columns], FloatArray]
     denominator: Callable[[Columns], FloatArray]
     scale: Scale
-    labels: frozenset[Quantity] = frozenset()
+    needs: frozenset[Quantity] = frozenset()
     own_references: bool = False
 
     @property
     def needs_one_reference(self) -> bool:
         """Whether predicted and labelled energies must be measured against the same reference."""
-        return not self.own_references and not self.labels.isdisjoint({Quantity.ENERGY, Quantity.RELAXED_ENERGY})
+        return not self.own_references and not self.needs.isdisjoint({Quantity.ENERGY, Quantity.RELAXED_ENERGY})
 
 
 def numerator_denominator(

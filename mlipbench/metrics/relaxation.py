@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 DISTANCE_THRESHOLDS: Final = tuple(np.arange(0.01, 0.5, 0.001).tolist())
 """Å, the 490 thresholds of `average_distance_within_threshold`; fairchem `evaluator.py`."""
+_SURFACE, _ADSORBATE = 1, 2  # OC20's tags
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +39,7 @@ class RelaxationErrors:
         displacement_abs_sum: Σ|Δr| over the components of free atoms, Å.
         steps: Steps taken.
         converged: 1 where the forces fell below the limit, 0 where the steps ran out.
+        adsorbate_height: Height of the adsorbate above the surface in the end, Å.
     """
 
     n_atoms: IntArray
@@ -47,6 +49,7 @@ class RelaxationErrors:
     displacement_abs_sum: FloatArray
     steps: FloatArray
     converged: FloatArray
+    adsorbate_height: FloatArray
 
 
 def displacements(structures: StructureBatch, positions: FloatArray, reference: FloatArray) -> FloatArray:
@@ -93,6 +96,37 @@ def displacement_sums(
     absolute = np.bincount(owner, np.abs(displaced).sum(axis=1), minlength=n_structures)
     mean = np.divide(lengths, count, out=np.full(n_structures, np.nan), where=count > 0)
     return mean, np.where(count > 0, absolute, np.nan)
+
+
+def adsorbate_heights(structures: StructureBatch, positions: FloatArray) -> FloatArray:
+    """Return how high the lowest adsorbate atom is above the mean of the surface atoms.
+
+    Heights are measured along the normal of the first two lattice vectors, from the positions as they are. Which atoms
+    are which say the tags: 1 surface, 2 adsorbate.
+
+    Args:
+        structures: The structures, of which cells and tags count.
+        positions: Shape (n_atoms, 3), Å.
+
+    Returns:
+        Shape (n_structures,), Å; NaN where there are no such atoms or no such plane.
+    """
+    n = structures.n_structures
+    if structures.tags is None:
+        return np.full(n, np.nan)
+    normal = np.cross(structures.cell[:, 0], structures.cell[:, 1])
+    area = np.linalg.norm(normal, axis=1, keepdims=True)
+    normal = np.divide(normal, area, out=np.full((n, 3), np.nan), where=area > 0)
+    owner = structures.structure_index
+    height = np.einsum("ni,ni->n", positions, normal[owner])
+    surface, adsorbate = structures.tags == _SURFACE, structures.tags == _ADSORBATE
+    count = np.bincount(owner[surface], minlength=n)
+    total = np.bincount(owner[surface], height[surface], minlength=n)
+    mean = np.divide(total, count, out=np.full(n, np.nan), where=count > 0)
+    lowest = np.full(n, np.nan)
+    np.fmin.at(lowest, owner[adsorbate], height[adsorbate])
+    found: FloatArray = lowest - mean
+    return found
 
 
 def _ones(columns: RelaxationErrors) -> FloatArray:
@@ -158,6 +192,12 @@ _DEFINITIONS: Final[tuple[MetricDefinition[RelaxationErrors], ...]] = (
         "steps", "1", _LOWER, "Steps",
         "mean over structures of the steps taken, those that did not converge included",
         lambda c: c.steps, _ones, _MEAN,
+    ),
+    MetricDefinition(
+        "adsorbate_height", "Å", Direction.NEITHER, "Adsorbate height",
+        "mean over structures of the height of the lowest adsorbate atom (tag 2) above the mean of the surface atoms "
+        "(tag 1) when relaxed, along the normal of the first two lattice vectors",
+        lambda c: c.adsorbate_height, _ones, Scale(Kind.REAL), frozenset({Quantity.TAGS}),
     ),
 )  # fmt: skip
 

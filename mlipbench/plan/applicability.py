@@ -121,9 +121,10 @@ def why_no_metric(
     definition: MetricDefinition[Any], capabilities: Capabilities, split: Split, route: EnergyRoute
 ) -> str | None:
     """Return why one metric of a predictable split cannot be had, or None."""
-    missing = [label.value for label in Quantity if label in definition.labels - split.column_names]
+    missing = [needed for needed in Quantity if needed in definition.needs - split.column_names]
     if missing:
-        return f"the labels hold no {missing[0].replace('_', ' ')}"
-    if Quantity.STRESS in definition.labels and Property.STRESS not in capabilities.properties:
+        holder = "structures" if missing[0] is Quantity.TAGS else "labels"
+        return f"the {holder} hold no {missing[0].replace('_', ' ')}"
+    if Quantity.STRESS in definition.needs and Property.STRESS not in capabilities.properties:
         return "the model predicts no stress"
     return route.refusal if definition.needs_one_reference else None

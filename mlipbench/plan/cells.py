@@ -107,7 +107,7 @@ def _offered(dataset: PlannedDataset, split: PlannedSplit) -> list[str]:
     return [
         name
         for name, definition in definitions.items()
-        if definition.labels <= columns and (referred or not definition.own_references)
+        if definition.needs <= columns and (referred or not definition.own_references)
     ]
 
 

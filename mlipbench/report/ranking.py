@@ -11,6 +11,7 @@ import numpy as np
 from mlipbench.metrics.catalogue import TASK_METRICS, find_metric
 from mlipbench.metrics.definition import numerator_denominator
 from mlipbench.metrics.statistics import MIN_CLUSTERS, indistinguishable_from_best
+from mlipbench.metrics.values import Direction
 from mlipbench.status import Source, Status, Task
 
 if TYPE_CHECKING:
@@ -87,7 +88,9 @@ def best(candidates: Sequence[tuple[RunRecord, MetricRecord]], scores: ScoreRead
             if table is not None:
                 rankable[position] = table
     definition = find_metric(candidates[0][1].task, candidates[0][1].metric) if candidates else None
-    if definition is None or len(rankable) < 2:  # noqa: PLR2004 - one number has no rank
+    if definition is None or definition.direction is Direction.NEITHER:
+        return frozenset()
+    if len(rankable) < 2:  # noqa: PLR2004 - one number has no rank
         return frozenset()
     shared = reduce(np.intersect1d, (table.index for table in rankable.values()))
     if not shared.size:

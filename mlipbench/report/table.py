@@ -228,7 +228,7 @@ def _variant(run: RunRecord, dataset: str) -> str:
 def _rank(records: Sequence[MetricRecord | None], label: tuple[str, str]) -> tuple[int, bool, float, tuple[str, str]]:
     """Return the sort key of a row: its first number, the best on top and incomplete ones below, then its name."""
     for position, record in enumerate(records):
-        if record is not None and record.value is not None:
+        if record is not None and record.value is not None and record.direction is not Direction.NEITHER:
             sign = 1.0 if record.direction is Direction.LOWER else -1.0
             return position, record.status is not Status.OK, sign * record.value, label
     return len(records), False, 0.0, label

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlipbench.metrics.relaxation import RelaxationErrors, displacement_sums, displacements
+from mlipbench.metrics.relaxation import RelaxationErrors, adsorbate_heights, displacement_sums, displacements
 from mlipbench.store.predictions import State
 
 if TYPE_CHECKING:
@@ -49,5 +49,6 @@ def score_relaxed(
         displacement_abs_sum=absolute,
         steps=np.where(ok, block.columns["steps"], np.nan),
         converged=np.where(ok, block.columns["converged"], np.nan),
+        adsorbate_height=adsorbate_heights(structures, block.columns["positions"]),
     )
     return columns, applicable

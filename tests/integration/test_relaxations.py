@@ -10,7 +10,9 @@ import time
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from ase import Atoms
+from ase import Atoms, optimize
+from ase.build import add_adsorbate, fcc100, molecule
+from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 from ase.io import write
 from integration_helpers import BOX, Workspace, fingerprints, ledger_batches
@@ -247,3 +249,22 @@ def test_other_parameters_give_other_keys(workspace):
         (run,) = workspace.runs(results=workspace.root / str(fmax)).values()
         keys.append(metrics_of(run)["average_distance_within_threshold"]["comparability_key"])
     assert keys[0] != keys[1]
+
+
+def test_the_shipped_suite_does_with_emt_what_a_few_lines_of_ase_do(tmp_path):
+    workspace = Workspace(tmp_path)
+    workspace.ok("run", "relaxation", "--models", "emt", "--display", "none")
+    (run,) = workspace.runs("relaxation").values()
+    rows = pq.read_table(run / "predictions/relaxation/mini-slabs/co_cu100.parquet").to_pylist()
+    slab = fcc100("Cu", (3, 3, 3), vacuum=8, periodic=True)
+    add_adsorbate(slab, molecule("CO"), 2.0, "bridge")
+    slab.calc = EMT()
+    optimizer = optimize.LBFGS(slab, logfile=None)
+    assert optimizer.run(0.05, 100)
+    assert [(row["steps"], row["converged"]) for row in rows] == [(optimizer.nsteps, True)]
+    np.testing.assert_allclose(np.reshape(rows[0]["positions"], (-1, 3)), slab.positions, rtol=0, atol=1e-6)
+    assert rows[0]["energy"] == pytest.approx(slab.get_potential_energy(), abs=1e-6)
+    found = metrics_of(run)
+    assert set(found) == {"converged", "steps", "adsorbate_height"}
+    height = slab.positions[28, 2] - slab.positions[18:27, 2].mean()  # carbon above the top layer
+    assert found["adsorbate_height"]["value"] == pytest.approx(height, abs=1e-6)

@@ -15,6 +15,7 @@ from mlipbench.metrics.relaxation import (
     DISTANCE_THRESHOLDS,
     RELAXATION_METRICS,
     RelaxationErrors,
+    adsorbate_heights,
     displacement_sums,
     displacements,
 )
@@ -109,6 +110,27 @@ def test_displacements_are_those_of_ase(seed: int) -> None:
         periodic = batch.pbc[i].any()
         nearest = find_mic((moved - reference)[atoms], batch.cell[i], batch.pbc[i])[0] if periodic else shift[atoms]
         np.testing.assert_allclose(found[atoms], nearest, atol=1e-9)
+
+
+def test_heights_are_those_above_the_mean_of_the_surface() -> None:
+    tilted = [[3.0, 0.0, 0.0], [0.0, 3.0, 3.0], [0.0, 0.0, 20.0]]  # the normal of the first two is (0, -1, 1) / √2
+    batch = StructureBatch(
+        numbers=np.ones(9),
+        positions=np.zeros((9, 3)),
+        cell=np.array([np.diag([3.0, 3.0, 20.0]), tilted, np.diag([3.0, 3.0, 20.0])]),
+        pbc=np.ones((3, 3)),
+        offsets=[0, 5, 7, 9],
+        tags=[0, 1, 1, 2, 2, 1, 2, 0, 1],
+    )
+    positions = np.zeros((9, 3))
+    positions[:5, 2] = [0.0, 4.0, 5.0, 7.5, 6.0]
+    positions[5:7] = [[0.0, 1.0, 1.0], [1.0, 0.0, 2.0]]
+    expected = [1.5, 2 / np.sqrt(2), np.nan]  # 6.0 above 4.5; (0, -1, 1) along the normal; no adsorbate
+    np.testing.assert_allclose(adsorbate_heights(batch, positions), expected)
+    bare = StructureBatch(batch.numbers, batch.positions, batch.cell, batch.pbc, batch.offsets)
+    assert np.isnan(adsorbate_heights(bare, positions)).all()
+    found = columns(3, adsorbate_height=[1.5, -0.5, np.nan])
+    assert value("adsorbate_height", found) == pytest.approx(0.5)
 
 
 def test_sums_count_free_atoms_only() -> None:

@@ -319,8 +319,9 @@ def test_relaxations_offer_what_the_labels_allow_and_what_needs_none(world: Worl
     }
     assert {one.status for one in plan.runs[0].cells} == {Status.OK}
     assert [(split.task, split.split) for split in plan.runs[0].splits] == [(Task.RELAXATION, "val")]
-    world.suite["tasks"]["relaxation"]["metrics"] = ["positions_mae"]
+    world.suite["tasks"]["relaxation"]["metrics"] = ["positions_mae", "adsorbate_height"]
     assert cell(world.plan(), "positions_mae").reason == "the labels hold no relaxed positions"
+    assert cell(world.plan(), "adsorbate_height").reason == "the structures hold no tags"
 
 
 def test_relaxed_energies_of_another_reference_are_not_comparable(world: World) -> None:
