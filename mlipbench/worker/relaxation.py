@@ -199,7 +199,7 @@ class Relaxed:
             if index in call.declined:
                 self.declined[place] = call.declined[index]
             elif not call.ok[index]:
-                self.reasons[place] = f"{call.reasons[index]} after {step} steps" if step else call.reasons[index]
+                self.reasons[place] = f"{call.reasons[index]} after step {step}" if step else call.reasons[index]
             else:
                 self.ok[place] = True
                 self.energy[place], self.fmax[place] = call.energy[index], call.fmax[index]

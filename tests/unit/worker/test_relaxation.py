@@ -190,7 +190,7 @@ def test_a_structure_that_fails_leaves_the_others_alone(session_of):
     batch = joined(pair(2.0), pair(0.6), pair(0.7))
     chosen = parameters(steps=4, maxstep=0.1, alpha=1.0)
     relaxed = relax_batch(session_of(Breaks), batch, chosen)  # each step shortens a pair by 0.2 Å
-    assert relaxed.reasons == {1: "non-finite energy after 1 steps", 2: "non-finite energy after 2 steps"}
+    assert relaxed.reasons == {1: "non-finite energy after step 1", 2: "non-finite energy after step 2"}
     np.testing.assert_array_equal(relaxed.ok, [True, False, False])
     assert np.isnan(relaxed.positions[2:]).all()
     np.testing.assert_allclose(relaxed.positions[:2, 0], [0.4, 1.6], atol=1e-12)
