@@ -112,7 +112,7 @@ class PlannedSplit:
         return self.request.task
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def key(self) -> tuple[Task, str, str]:
         """The task, the dataset and the split."""
         return self.task, self.dataset, self.split
 
@@ -184,6 +184,11 @@ class RunPlan:
     def model(self) -> str:
         """Name of the model."""
         return self.card.name
+
+    def place(self, task: Task, dataset: str, split: str) -> str:
+        """Return what a split is called in messages; its task is named where the run has several."""
+        several = len({planned.task for planned in self.splits}) > 1
+        return f"{dataset}/{split} ({task.value})" if several else f"{dataset}/{split}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
