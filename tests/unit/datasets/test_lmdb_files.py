@@ -17,6 +17,7 @@ from lmdb_helpers import fields_of, in_child, packed, row_of, save_aselmdb, save
 from pickle_helpers import call, data, done, mapping, name, old_data, text, whole
 
 from mlipbench.datasets import lmdb_files
+from mlipbench.datasets.entry import load_entry
 from mlipbench.datasets.prepare import open_split
 from mlipbench.datasets.readers import read
 from mlipbench.errors import DatasetError, ExitCode, PrerequisiteError
@@ -448,3 +449,17 @@ def test_a_wrong_relaxed_state_is_one_line(tmp_path: Path) -> None:
     fields = {key: part for key, part in is2re_fields(relaxations(1)[0]).items() if key != "y_relaxed"}
     test_set = write_lmdb(tmp_path / "c.lmdb", {"0": done(data(fields))})  # as OC20's test splits are
     assert refused(test_set, how).startswith("key 0: no 'y_relaxed'; name the right key in the entry")
+
+
+@pytest.mark.parametrize("folder", ["oc20/is2res_train_val_test_lmdbs/data/is2re/all/val_id", "is2re/all/val_id"])
+def test_the_entry_of_oc20_s_relaxations_finds_and_reads_their_files(folder: str, location: DataLocation) -> None:
+    assert location.data_root is not None
+    place = location.data_root / folder
+    place.mkdir(parents=True)
+    save_is2re(place / "data.lmdb", relaxations())
+    (place / "data.lmdb-lock").write_bytes(bytes(64))  # stands beside the file in the archive
+    split = open_split(load_entry("oc20-is2re"), "val_id", location)
+    assert {"tags", "fixed", "energy", "relaxed_energy", "relaxed_positions"} <= split.column_names
+    assert (split.n_structures, split.has_forces, split.has_periodic, split.has_molecules) == (3, False, True, False)
+    assert split.ids.tolist() == ["0", "1", "2"]
+    assert not split.has_cluster_names  # every relaxation stands for itself
