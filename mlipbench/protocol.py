@@ -60,6 +60,7 @@ class MessageKind(StrEnum):
     FIT = "fit"
     VERIFY = "verify"
     PREDICT = "predict"
+    RELAX = "relax"
     SHUTDOWN = "shutdown"
 
     HELLO = "hello"
@@ -67,6 +68,7 @@ class MessageKind(StrEnum):
     FITTED = "fitted"
     VERIFIED = "verified"
     PREDICTED = "predicted"
+    ALIVE = "alive"  # before the reply to a request that takes many calls of the model
     FAILED = "failed"
 
 

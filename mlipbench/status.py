@@ -22,6 +22,13 @@ class Source(StrEnum):
     PUBLISHED = "published"
 
 
+class Task(StrEnum):
+    """What is carried out on a split."""
+
+    S2EF = "s2ef"
+    RELAXATION = "relaxation"
+
+
 class Training(StrEnum):
     """How the data that a model learnt from relate to the structures it is evaluated on; ranks stay within one kind."""
 

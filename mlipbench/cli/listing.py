@@ -151,18 +151,19 @@ def _has_files(split: "Mapping[str, Any]", root: Path) -> bool:
 
 
 def _metrics() -> Rows:
-    from mlipbench.metrics.errors import S2EF_METRICS
+    from mlipbench.metrics.catalogue import TASK_METRICS
 
     return [
         {
             "name": definition.name,
-            "task": "s2ef",
+            "task": task.value,
             "unit": definition.unit,
             "better": definition.direction.value,
             "title": definition.title,
             "formula": definition.formula,
         }
-        for definition in S2EF_METRICS.values()
+        for task, metrics in TASK_METRICS.items()
+        for definition in metrics.definitions.values()
     ]
 
 

@@ -27,7 +27,8 @@ def run(  # noqa: PLR0913 - options
     results: options.ResultsOption = options.DEFAULT_RESULTS,
     again: Annotated[bool, typer.Option("--again", help="Start anew where a finished run exists.")] = False,
     timeout: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", min=1, help="Time a model has for one batch.")
+        float,
+        typer.Option("--timeout", metavar="SECONDS", min=1, help="Time for one batch, or one step of a relaxation."),
     ] = 600.0,
     memory_limit: options.MemoryLimitOption = None,
     trust: options.TrustOption = False,

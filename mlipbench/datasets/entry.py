@@ -91,9 +91,11 @@ class Keys(Closed):
     """Names under which the files hold each quantity, exactly as they are spelt there.
 
     Attributes:
-        energy: Energy of a structure; None where the labels are hidden, as those of public test sets are.
-        reference_energy: Energy that is subtracted from `energy`, which leaves an adsorption energy; None where
-            `energy` is meant as it is.
+        energy: Energy of a structure; None where the files hold none, or hide it as public test sets do.
+        reference_energy: Energy that is subtracted from `energy` and `relaxed_energy`, which leaves adsorption
+            energies; None where these are meant as they are.
+        relaxed_energy: Energy of the structure that a relaxation from this one ended in.
+        relaxed_positions: Positions in that structure.
         forces: Forces, None where the files hold none.
         stress: Stress, 3x3 or six components xx yy zz yz xz xy in ASE's sign.
         id: One or more keys whose values, joined by ``_``, name a structure; None names it by file and frame.
@@ -119,12 +121,8 @@ class Keys(Closed):
     cell: str | None = None
     pbc: str | None = None
     reference_energy: str | None = None
-
-    @model_validator(mode="after")
-    def _labelled_or_not(self) -> Self:
-        if self.energy is None and any((self.forces, self.stress, self.reference_energy)):
-            raise ValueError("there are no labels beside a hidden energy")
-        return self
+    relaxed_energy: str | None = None
+    relaxed_positions: str | None = None
 
 
 class Sidecar(Closed):
@@ -323,10 +321,11 @@ class DatasetEntry(Closed):
     def _splits_fit(self) -> Self:
         if self.factors is not None and self.cluster is not ClusterKind.KEY:
             raise ValueError("`factors` needs `cluster: key`")
+        for name in (self.fit_split, self.references.split if self.references else None):
+            if name is not None and (self.splits[name].keys or self.keys).energy is None:
+                raise ValueError(f"split {name!r}: what is fitted on or referred to needs `keys.energy`")
         for name, spec in self.splits.items():
             keys = spec.keys or self.keys
-            if keys.energy is None and name == self.fit_split:
-                raise ValueError(f"split {name!r}: nothing can be fitted where the labels are hidden")
             if self.cluster is ClusterKind.KEY and keys.cluster is None:
                 raise ValueError(f"split {name!r}: `cluster: key` needs `keys.cluster`")
             if keys.stress is not None and self.units.stress is None:

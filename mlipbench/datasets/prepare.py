@@ -24,7 +24,7 @@ from mlipbench.datasets.selection import selection
 from mlipbench.datasets.sidecar import sidecar_of
 from mlipbench.datasets.writer import ColumnarWriter
 from mlipbench.errors import ConfigError, DatasetError, PrerequisiteError, from_os_error
-from mlipbench.structures.columnar import Labels, Split, read_meta
+from mlipbench.structures.columnar import ATOM_LABELS, LABELS, Labels, Split, read_meta
 from mlipbench.structures.duplicates import repeated
 
 if TYPE_CHECKING:
@@ -377,11 +377,10 @@ def _merge(shards: Sequence[Split], wanted: IntArray, name: str, writer: Columna
 def _take(labels: Labels, structures: StructureBatch, chosen: IntArray) -> Labels:
     wanted = np.zeros(len(structures), dtype=np.bool_)
     wanted[chosen] = True
-    return Labels(
-        energy=labels.energy[chosen],
-        forces=None if labels.forces is None else labels.forces[np.repeat(wanted, structures.counts)],
-        stress=None if labels.stress is None else labels.stress[chosen],
-    )
+    atoms = np.repeat(wanted, structures.counts)
+    given = {name: getattr(labels, name) for name in LABELS}
+    rows = {name: atoms if name in ATOM_LABELS else chosen for name in LABELS}
+    return Labels(**{name: column[rows[name]] for name, column in given.items() if column is not None})
 
 
 def _check_ids(opened: Split, entry: str, split: str) -> None:

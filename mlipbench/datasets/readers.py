@@ -19,6 +19,7 @@ from mlipbench.datasets.sidecar import sidecar_of, with_sidecar
 from mlipbench.datasets.textfiles import next_line, open_text
 from mlipbench.elements import SYMBOLS
 from mlipbench.errors import DatasetError, MlipbenchError
+from mlipbench.structures.columnar import LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -141,7 +142,8 @@ def read_extxyz(path: Path, reading: Reading) -> Iterator[Frame]:
 def _extxyz_frame(where: str, comment: str, rows: list[str], keys: Mapping[str, Any]) -> Frame:
     from ase.io.extxyz import key_val_str_to_dict
 
-    for key in {keys["energy"], keys.get("reference_energy"), keys.get("stress")} - {None}:
+    single = (keys.get(name) for name in ("energy", "reference_energy", "relaxed_energy", "stress"))
+    for key in {str(key) for key in single if key}:
         if len(re.findall(rf"(?:^|\s){re.escape(key)}\s*=", comment)) > 1:
             raise DatasetError(f"{key!r} is given twice", where=where)
     # ASE insists on nine numbers for these two names; six are as good
@@ -294,7 +296,7 @@ def read_npz(path: Path, reading: Reading) -> Iterator[Frame]:
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise DatasetError("not an .npz archive")
     with archive:
-        quantities = ("energy", "reference_energy", "forces", "stress", "charge", "spin", "cluster", "cell", "pbc")
+        quantities = (*LABELS, "reference_energy", "charge", "spin", "cluster", "cell", "pbc")
         names = [keys.get(name) for name in quantities]
         names += [keys["id"]] if isinstance(keys.get("id"), str) else list(keys.get("id") or ())
         arrays = {name: _npz_array(archive, name) for name in names if name}

@@ -11,7 +11,7 @@ import numpy as np
 from mlipbench.datasets.connectivity import molecule_names
 from mlipbench.errors import DatasetError
 from mlipbench.structures import StructureBatch
-from mlipbench.structures.columnar import Labels
+from mlipbench.structures.columnar import ATOM_LABELS, Labels
 from mlipbench.units import energy_factor, forces_factor, length_factor, stress_factor
 
 if TYPE_CHECKING:
@@ -121,21 +121,8 @@ def chunks(frames: Iterable[Frame], reading: Reading, label: str) -> Iterator[Ch
 
 
 def _chunk(frames: list[Frame], reading: Reading, label: str, first: int) -> Chunk:
-    keys, units = reading.keys, reading.units
+    keys = reading.keys
     structures = _structures(frames, reading, [f"{label}:{first + i}" for i in range(len(frames))])
-    energy = np.full(len(frames), np.nan)
-    if keys["energy"]:
-        energy = np.asarray([_energy(frame, keys) for frame in frames]) * energy_factor(str(units["energy"]))
-        _check_finite(frames, None, energy, keys["energy"])
-    forces = stress = None
-    if keys.get("forces"):
-        forces = np.concatenate([_per_atom(frame, keys["forces"]) for frame in frames])
-        forces = forces * forces_factor(str(units["forces"])) + 0.0  # + 0.0 turns -0.0 into 0.0
-        _check_finite(frames, structures.structure_index, forces, keys["forces"])
-    if keys.get("stress"):
-        stress = np.asarray([_stress(frame, keys["stress"]) for frame in frames]) * stress_factor(str(units["stress"]))
-        stress = stress + 0.0
-        _check_finite(frames, None, stress, keys["stress"])
     clusters = None
     if reading.cluster == "file":
         clusters = [_short(label, frames[0])] * len(frames)
@@ -143,7 +130,28 @@ def _chunk(frames: list[Frame], reading: Reading, label: str, first: int) -> Chu
         clusters = [_text(frame, keys["cluster"]) for frame in frames]
     elif reading.cluster == "molecule":
         clusters = molecule_names(structures).tolist()
-    return Chunk(structures, Labels(energy + 0.0, forces, stress), clusters)
+    return Chunk(structures, _labels(frames, reading, structures.structure_index), clusters)
+
+
+def _labels(frames: list[Frame], reading: Reading, owner: IntArray) -> Labels:
+    """Return what the files hold of the labels that `reading` names, in eV and Å."""
+    keys, units = reading.keys, reading.units
+    found: dict[str, FloatArray] = {}
+    for name in ("energy", "relaxed_energy"):
+        if keys.get(name):
+            energies = [_scalar(frame, keys[name]) - _reference(frame, keys) for frame in frames]
+            found[name] = np.asarray(energies) * energy_factor(str(units["energy"]))
+    if keys.get("stress"):
+        stresses = [_stress(frame, keys["stress"]) for frame in frames]
+        found["stress"] = np.asarray(stresses) * stress_factor(str(units["stress"]))
+    factors = {"forces": (forces_factor, "forces"), "relaxed_positions": (length_factor, "length")}
+    for name, (factor, unit) in factors.items():
+        if keys.get(name):
+            rows = np.concatenate([_per_atom(frame, keys[name]) for frame in frames])
+            found[name] = rows * factor(str(units[unit]))
+    for name, values in found.items():
+        _check_finite(frames, owner if name in ATOM_LABELS else None, values, keys[name])
+    return Labels(**{name: values + 0.0 for name, values in found.items()})  # + 0.0 turns -0.0 into 0.0
 
 
 def _structures(frames: list[Frame], reading: Reading, names: list[str]) -> StructureBatch:
@@ -257,9 +265,8 @@ def _scalar(frame: Frame, key: str) -> float:
     return float(array.reshape(()))
 
 
-def _energy(frame: Frame, keys: Mapping[str, Any]) -> float:
-    energy = _scalar(frame, keys["energy"])
-    return energy - _scalar(frame, keys["reference_energy"]) if keys.get("reference_energy") else energy
+def _reference(frame: Frame, keys: Mapping[str, Any]) -> float:
+    return _scalar(frame, keys["reference_energy"]) if keys.get("reference_energy") else 0.0
 
 
 def _per_atom(frame: Frame, key: str) -> FloatArray:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import numpy as np
 
-from mlipbench.structures.columnar import DTYPES, FORMAT, META, TAILS, Labels, content_hash
+from mlipbench.structures.columnar import ATOM_LABELS, DTYPES, FORMAT, LABELS, META, TAILS, Labels, content_hash
 from mlipbench.structures.duplicates import content_hashes
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from mlipbench.typing import AnyArray, BoolArray, FloatArray, StrArray
 
 _LAZY = ("tags", "fixed")  # written only once a value differs from zero, so that equal data give equal columns
-_REQUIRED = ("numbers", "positions", "cell", "pbc", "offsets", "energy", "clusters")
 
 
 class ColumnarWriter:
@@ -71,7 +70,7 @@ class ColumnarWriter:
 
         Args:
             structures: The structures; ids, charge and spin must be given every time or never.
-            labels: Their labels; forces and stress must be given every time or never.
+            labels: Their labels; each kind must be given every time or never.
             clusters: Shape (n_structures,), the name of the cluster each structure belongs to; None (every time or
                 never) makes each its own cluster.
 
@@ -88,7 +87,7 @@ class ColumnarWriter:
         values: dict[str, Any] = {name: getattr(structures, name) for name in ("numbers", "positions", "cell", "pbc")}
         values["offsets"] = structures.offsets[1:] + self.n_atoms
         values |= {name: getattr(structures, name) for name in ("charge", "spin")}
-        values |= {name: getattr(labels, name) for name in ("energy", "forces", "stress")}
+        values |= {name: getattr(labels, name) for name in LABELS}
         values["clusters"] = self._code(clusters, structures.n_structures)
         values["hashes"] = content_hashes(structures)
         for name, value in values.items():
@@ -106,15 +105,16 @@ class ColumnarWriter:
         if numbers.size and not 1 <= int(numbers.min()) <= int(numbers.max()) <= 118:  # noqa: PLR2004
             raise ValueError("atomic numbers must lie between 1 and 118")
         given: dict[str, Any] = {name: getattr(structures, name) for name in ("charge", "spin", "id")}
-        given |= {"forces": labels.forces, "stress": labels.stress, "clusters": clusters}
+        given |= {name: getattr(labels, name) for name in LABELS}
+        given["clusters"] = clusters
         present = frozenset(name for name, value in given.items() if value is not None)
         if self._optional is None:
             self._optional = present
         elif present != self._optional:
             odd = ", ".join(sorted(present ^ self._optional))
             raise ValueError(f"given for some structures only: {odd}")
-        rows = {"energy": structures.n_structures, "forces": structures.n_atoms, "stress": structures.n_structures}
-        for name, n_rows in rows.items():
+        for name in LABELS:
+            n_rows = structures.n_atoms if name in ATOM_LABELS else structures.n_structures
             value: FloatArray | None = getattr(labels, name)
             if value is not None and np.shape(value) != (n_rows, *TAILS.get(name, ())):
                 raise ValueError(f"{name} has shape {np.shape(value)}, expected {(n_rows, *TAILS.get(name, ()))}")

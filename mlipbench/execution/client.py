@@ -134,7 +134,8 @@ class WorkerClient:
         """Return the reply to the oldest request in flight.
 
         Args:
-            timeout: Seconds since that request was sent or the one before it was answered; None takes the spec's.
+            timeout: Seconds since that request was sent, the one before it was answered, or the worker last said that
+                it is alive; None takes the spec's.
 
         Raises:
             WorkerLostError: The worker died, used too much memory or did not answer in time.
@@ -175,9 +176,12 @@ class WorkerClient:
         return self._channel
 
     def _await(self, channel: Channel, seconds: float) -> Message:
-        """Write and read until a message is complete, and look after the worker meanwhile."""
+        """Write and read until a reply is complete, and look after the worker meanwhile."""
         ended = False
-        while (message := channel.receive()) is None:
+        while (message := channel.receive()) is None or message.kind == MessageKind.ALIVE:
+            if message is not None:
+                self._deadline.restart()
+                continue
             if ended:  # it is gone, and nothing is left to read though a child of it may hold the pipe open
                 raise EOFError
             channel.flush()

@@ -20,7 +20,7 @@ import numpy as np
 
 from mlipbench.execution.failures import WorkerLostError, WorkerProtocol, as_error
 from mlipbench.execution.outcome import NOT_ATTEMPTED, BatchOutcome, OutcomeBuilder, TaskEnded, outcome_of
-from mlipbench.execution.requests import predict_message, verify_message
+from mlipbench.execution.requests import task_message, verify_message
 from mlipbench.protocol import MessageKind
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from mlipbench.errors import MlipbenchError, WorkerError
     from mlipbench.execution.client import WorkerClient
-    from mlipbench.models.interface import Property
     from mlipbench.structures import StructureBatch
+    from mlipbench.tasks import TaskRequest
 
 __all__ = ["BatchOutcome", "Policy", "Predictor", "TaskEnded", "Verdict", "Verification", "predict_batches"]
 
@@ -144,14 +144,14 @@ class Predictor:
             self._client = self._factory()
         return self._client
 
-    def verify(self, batch: StructureBatch, properties: frozenset[Property]) -> Verification:
+    def verify(self, batch: StructureBatch, request: TaskRequest) -> Verification:
         """Check that two to four unlike structures get the same predictions alone and in a batch.
 
         Raises:
             MlipbenchError: The worker cannot be started or cannot load the model.
         """
         try:
-            reply = self.client().request(verify_message(batch, properties))
+            reply = self.client().request(verify_message(batch, request))
         except WorkerLostError as error:
             self.close()
             return Verification(Verdict.UNDECIDED, error.problem)
@@ -163,14 +163,14 @@ class Predictor:
     def predict_batches(
         self,
         batches: Iterable[tuple[Hashable, StructureBatch]],
-        properties: frozenset[Property],
+        request: TaskRequest,
         commit: Callable[[Hashable, BatchOutcome], None],
     ) -> None:
         """Predict the batches of one shard and commit their outcomes in order.
 
         Args:
             batches: Identifier and structures of each batch, in the order of the plan.
-            properties: What to predict.
+            request: What is asked of the worker with each batch.
             commit: Called once a batch, in the order of the plan. The arrays it gets are its own.
 
         Raises:
@@ -178,7 +178,7 @@ class Predictor:
             MlipbenchError: The first worker cannot be started or cannot load the model.
         """
         try:
-            _Shard(self, iter(batches), properties, commit).run()
+            _Shard(self, iter(batches), request, commit).run()
         except BaseException:
             self.close()  # requests may be in flight
             raise
@@ -216,12 +216,12 @@ class _Shard:
         self,
         predictor: Predictor,
         batches: Iterator[tuple[Hashable, StructureBatch]],
-        properties: frozenset[Property],
+        request: TaskRequest,
         commit: Callable[[Hashable, BatchOutcome], None],
     ) -> None:
         self._predictor = predictor
         self._batches = batches
-        self._properties = properties
+        self._request = request
         self._commit = commit
         self._entries: deque[_Entry] = deque()
         self._waiting: list[_Job] = []  # sorted
@@ -242,14 +242,14 @@ class _Shard:
                 break
             job = self._waiting.pop(0)
             request_id = self._predictor.next_request()
-            self._predictor.client().send(predict_message(request_id, job.batch, self._properties))
+            self._predictor.client().send(task_message(request_id, job.batch, self._request))
             self._in_flight.append((request_id, job))
         return bool(self._in_flight)
 
     def _take_batch(self) -> bool:
         """Take the next batch of the plan; return False if there is none."""
         for batch_id, batch in self._batches:
-            entry = _Entry(self._taken, batch_id, batch, OutcomeBuilder(batch, self._properties))
+            entry = _Entry(self._taken, batch_id, batch, OutcomeBuilder(batch, self._request))
             self._taken += 1
             self._entries.append(entry)
             if batch.n_structures:
@@ -267,7 +267,7 @@ class _Shard:
                 self._in_flight.popleft()
                 self._divide(job, as_error(reply))
                 return
-            outcome = outcome_of(reply, job.batch, self._properties)
+            outcome = outcome_of(reply, job.batch, self._request)
         except WorkerLostError as error:
             self._recover(error)
             return
@@ -294,7 +294,7 @@ class _Shard:
             for half in job.halves():
                 bisect.insort(self._waiting, half)
             return
-        builder = OutcomeBuilder(job.batch, self._properties)
+        builder = OutcomeBuilder(job.batch, self._request)
         builder.fail(0, error.problem)
         self._settle(job, builder.build())
 
@@ -326,10 +326,10 @@ class _Shard:
 def predict_batches(
     client_factory: Callable[[], WorkerClient],
     batches: Iterable[tuple[Hashable, StructureBatch]],
-    properties: frozenset[Property],
+    request: TaskRequest,
     commit: Callable[[Hashable, BatchOutcome], None],
     policy: Policy | None = None,
 ) -> None:
     """Predict one shard with a worker of its own; see `Predictor.predict_batches`."""
     with contextlib.closing(Predictor(client_factory, policy)) as predictor:
-        predictor.predict_batches(batches, properties, commit)
+        predictor.predict_batches(batches, request, commit)

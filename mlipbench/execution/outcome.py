@@ -9,27 +9,27 @@ import numpy as np
 
 from mlipbench.errors import WorkerError
 from mlipbench.execution.failures import WorkerProtocol
-from mlipbench.models.interface import Property
 from mlipbench.protocol import MessageKind
 
 if TYPE_CHECKING:
     from mlipbench.protocol import Message
     from mlipbench.structures import StructureBatch
-    from mlipbench.typing import BoolArray, FloatArray
+    from mlipbench.tasks import TaskRequest
+    from mlipbench.typing import AnyArray, BoolArray
 
 NOT_ATTEMPTED: Final = "not attempted"
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Where the time of one call of the model went.
+    """Where the time of one request went: one call of the model, or all calls of a relaxation together.
 
     Attributes:
-        n_structures: Structures in the call.
-        n_atoms: Atoms in the call.
+        n_structures: Structures in the request.
+        n_atoms: Atoms in the request.
         prepare_seconds: Building graphs, in the worker.
         forward_seconds: The model, in the worker, around synchronised work.
-        cold: Whether the call was the first at its size; such calls are not for timing.
+        cold: Whether the (first) call was the first at its size; such calls are not for timing.
         maxrss: Largest resident memory of the worker so far, bytes.
     """
 
@@ -46,18 +46,14 @@ class BatchOutcome:
     """Predictions and failures of one batch, in its order.
 
     Attributes:
-        energy: Shape (n_structures,), eV; NaN where a structure failed.
-        forces: Shape (n_atoms, 3), eV/Å, NaN where a structure failed; None where not asked for.
-        stress: Shape (n_structures, 6), eV/Å³, NaN where a structure failed; None where not asked for.
+        columns: The task's outputs by name, as far as they were asked for; blank where a structure failed.
         ok: Shape (n_structures,), whether the structure was predicted.
         reasons: Why, by index of each structure that failed; starts with `NOT_ATTEMPTED` where nobody tried.
         not_applicable: Why, by index of each structure that the model does not cover; these are no failures.
-        timings: One entry per call of the model that came back.
+        timings: One entry per request that came back.
     """
 
-    energy: FloatArray
-    forces: FloatArray | None
-    stress: FloatArray | None
+    columns: dict[str, AnyArray]
     ok: BoolArray
     reasons: dict[int, str] = field(default_factory=dict)
     not_applicable: dict[int, str] = field(default_factory=dict)
@@ -70,10 +66,10 @@ class OutcomeBuilder:
     A batch that comes back in one piece keeps the arrays of the reply; only parts are copied.
     """
 
-    def __init__(self, batch: StructureBatch, properties: frozenset[Property]) -> None:
+    def __init__(self, batch: StructureBatch, request: TaskRequest) -> None:
         """Start with nothing known of any structure."""
         self._batch = batch
-        self._properties = properties
+        self._request = request
         self._parts: list[tuple[int, BatchOutcome]] = []
         self.missing = batch.n_structures
 
@@ -84,23 +80,20 @@ class OutcomeBuilder:
 
     def fail(self, index: int, reason: str) -> None:
         """Take note that one structure failed."""
-        self.add(index, empty_outcome(self._batch.slice(index, index + 1), self._properties, reason))
+        self.add(index, empty_outcome(self._batch.slice(index, index + 1), self._request, reason))
 
     def build(self, reason: str = NOT_ATTEMPTED) -> BatchOutcome:
         """Return the outcome of the batch; structures nothing is known of fail for `reason`."""
         if len(self._parts) == 1 and not self.missing:
             return self._parts[0][1]
-        whole = empty_outcome(self._batch, self._properties, reason)
+        whole = empty_outcome(self._batch, self._request, reason)
         timings: list[Timing] = []
         for start, part in sorted(self._parts, key=lambda entry: entry[0]):
             stop = start + len(part.ok)
             atoms = slice(self._batch.offsets[start], self._batch.offsets[stop])
-            whole.energy[start:stop] = part.energy
             whole.ok[start:stop] = part.ok
-            if whole.forces is not None:
-                whole.forces[atoms] = part.forces
-            if whole.stress is not None:
-                whole.stress[start:stop] = part.stress
+            for output in self._request.outputs:
+                whole.columns[output.name][atoms if output.per_atom else slice(start, stop)] = part.columns[output.name]
             for index in range(start, stop):
                 whole.reasons.pop(index)
             whole.reasons.update({start + index: why for index, why in part.reasons.items()})
@@ -110,30 +103,25 @@ class OutcomeBuilder:
         return replace(whole, reasons=reasons, timings=tuple(timings))
 
 
-def empty_outcome(batch: StructureBatch, properties: frozenset[Property], reason: str) -> BatchOutcome:
+def empty_outcome(batch: StructureBatch, request: TaskRequest, reason: str) -> BatchOutcome:
     """Return an outcome in which every structure failed for `reason`."""
     n_structures = batch.n_structures
     return BatchOutcome(
-        energy=np.full(n_structures, np.nan),
-        forces=np.full((batch.n_atoms, 3), np.nan) if Property.FORCES in properties else None,
-        stress=np.full((n_structures, 6), np.nan) if Property.STRESS in properties else None,
+        columns={output.name: output.blank(n_structures, batch.n_atoms) for output in request.outputs},
         ok=np.zeros(n_structures, dtype=np.bool_),
         reasons=dict.fromkeys(range(n_structures), reason),
     )
 
 
-def outcome_of(reply: Message, batch: StructureBatch, properties: frozenset[Property]) -> BatchOutcome:
+def outcome_of(reply: Message, batch: StructureBatch, request: TaskRequest) -> BatchOutcome:
     """Return the outcome that a ``predicted`` reply to `batch` holds.
 
     Raises:
         WorkerProtocol: The reply does not fit the batch.
     """
     header, arrays = reply.header, reply.arrays
-    shapes: dict[str, tuple[int, ...]] = {"energy": (batch.n_structures,), "ok": (batch.n_structures,)}
-    if Property.FORCES in properties:
-        shapes["forces"] = (batch.n_atoms, 3)
-    if Property.STRESS in properties:
-        shapes["stress"] = (batch.n_structures, 6)
+    shapes = {output.name: output.shape(batch.n_structures, batch.n_atoms) for output in request.outputs}
+    shapes["ok"] = (batch.n_structures,)
     if reply.kind != MessageKind.PREDICTED or {name: array.shape for name, array in arrays.items()} != shapes:
         raise WorkerProtocol(f"worker answered a prediction with an unfitting {reply.kind!r}")
     timing = Timing(
@@ -146,8 +134,8 @@ def outcome_of(reply: Message, batch: StructureBatch, properties: frozenset[Prop
     )
     reasons = {int(index): reason for index, reason in header["reasons"].items()}
     declined = {int(index): reason for index, reason in header["not_applicable"].items()}
-    columns = {name: arrays.get(name) for name in ("energy", "forces", "stress", "ok")}
-    return BatchOutcome(**columns, reasons=reasons, not_applicable=declined, timings=(timing,))  # type: ignore[arg-type]
+    columns = {output.name: arrays[output.name] for output in request.outputs}
+    return BatchOutcome(columns, arrays["ok"], reasons, declined, (timing,))
 
 
 class TaskEnded(WorkerError):  # noqa: N818 - says what happened

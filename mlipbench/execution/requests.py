@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mlipbench.protocol import Message, MessageKind, batch_arrays
+from mlipbench.status import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
-    from mlipbench.models.interface import LabelledBatch, Property
+    from mlipbench.models.interface import LabelledBatch
     from mlipbench.structures import StructureBatch
+    from mlipbench.tasks import TaskRequest
     from mlipbench.typing import AnyArray
+
+_KINDS: Final = MappingProxyType({Task.S2EF: MessageKind.PREDICT, Task.RELAXATION: MessageKind.RELAX})
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +109,16 @@ def fit_message(adapter: str, kwargs: Mapping[str, Any], training: LabelledBatch
     return Message(MessageKind.FIT, {"adapter": adapter, "kwargs": dict(kwargs)}, arrays)
 
 
-def verify_message(batch: StructureBatch, properties: Iterable[Property]) -> Message:
+def verify_message(batch: StructureBatch, request: TaskRequest) -> Message:
     """Return the request to check that structures alone and in a batch get the same predictions."""
-    return Message(MessageKind.VERIFY, {"properties": sorted(properties)}, batch_arrays(batch))
+    return Message(MessageKind.VERIFY, {"properties": sorted(request.properties)}, batch_arrays(batch))
 
 
-def predict_message(request_id: int, batch: StructureBatch, properties: Iterable[Property]) -> Message:
-    """Return the request to predict `batch`."""
-    return Message(MessageKind.PREDICT, {"id": request_id, "properties": sorted(properties)}, batch_arrays(batch))
+def task_message(request_id: int, batch: StructureBatch, request: TaskRequest) -> Message:
+    """Return the request to carry out a task on `batch`."""
+    header = {
+        "id": request_id,
+        "properties": sorted(request.properties),
+        "parameters": dict(request.parameters),
+    }
+    return Message(_KINDS[request.task], header, batch_arrays(batch))

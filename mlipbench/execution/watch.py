@@ -69,7 +69,8 @@ class MemoryWatch:
 class Deadline:
     """The time by which the worker must have answered its oldest request.
 
-    It starts anew with each answer: a request that waits behind another is not charged for it.
+    It starts anew with each answer, since a request that waits behind another is not charged for it, and with each sign
+    of life from a worker whose request takes many calls of the model.
     """
 
     def __init__(self) -> None:

@@ -19,6 +19,7 @@ from mlipbench.datasets.entry import DatasetEntry
 from mlipbench.datasets.prepare import open_split
 from mlipbench.errors import ConfigError, ResultsError, from_os_error
 from mlipbench.models.interface import EnergyReference
+from mlipbench.status import Task
 from mlipbench.store.predictions import State, read_predictions
 from mlipbench.store.rundir import MANIFEST, RunDirectory
 from mlipbench.yamlfile import validate
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from mlipbench.typing import AnyArray
 
 SPLITS: Final = ("id", "ood_ads", "ood_cat", "ood_both")
-TASK: Final = "s2ef"
 
 
 class Prediction(NamedTuple):
@@ -79,7 +79,7 @@ def export_oc20(run: Path, output: Path, location: DataLocation) -> dict[str, in
         split = open_split(entry, name, location)
         if split.content_hash != dataset.splits[name]:
             raise ResultsError(f"the data of {name} are not those this run was made with", file=run)
-        prediction = _prediction(directory.predictions(TASK, dataset.name, name), split)
+        prediction = _prediction(directory.predictions(Task.S2EF, dataset.name, name), split)
         arrays |= {f"{short}_{key}": values for key, values in arranged(prediction).items()}
         sizes[name] = len(split)
     _write(output, arrays)
@@ -141,7 +141,7 @@ def _prediction(path: Path, split: Split) -> Prediction:
         ResultsError: A prediction is missing, or is too large for half precision.
     """
     energy, forces, free, start = [], [], [], 0
-    for block in read_predictions(path):
+    for block in read_predictions(path, Task.S2EF):
         stop = start + len(block)
         structures = split.structures(start, stop)
         lost = np.flatnonzero(block.state != State.OK)
@@ -152,11 +152,11 @@ def _prediction(path: Path, split: Split) -> Prediction:
                 f"there is no prediction of structure {name} ({reason})", file=path,
                 remedy="the leaderboard takes whole splits only",
             )  # fmt: skip
-        if block.forces is None:
+        if "forces" not in block.columns:
             raise ResultsError("the predictions hold no forces", file=path, remedy="choose a model that predicts them")
         chosen = np.ones(structures.n_atoms, dtype=np.bool_) if structures.fixed is None else ~structures.fixed
-        forces.append(block.forces[chosen])
-        energy.append(block.energy)
+        forces.append(block.columns["forces"][chosen])
+        energy.append(block.columns["energy"])
         free.append(np.add.reduceat(chosen, structures.offsets[:-1], dtype=np.int64))
         start = stop
     if start != len(split):

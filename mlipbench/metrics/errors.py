@@ -1,53 +1,25 @@
 """Errors of predicted energies, forces and stresses, and the S2EF metrics made of them.
 
-Two steps, because what is stored is in between: `structure_errors` turns labels and predictions into one row of sums
-per structure, `evaluate` turns such rows into a metric. Every metric is Σ numerator / Σ denominator over structures, as
-fairchem's evaluator aggregates (`fairchem/core/modules/evaluator.py`, ``total`` over ``numel``), then the transform.
-
-A column is NaN where a structure has nothing to compare: its prediction failed, its label is missing, or the caller set
-it so because the quantity does not apply. `numerator_denominator` leaves such structures out of that metric alone.
+`structure_errors` turns labels and predictions into one row of sums per structure, the definitions turn such rows into
+metrics. A column is NaN where a structure has nothing to compare: its prediction failed, its label is missing, or the
+caller set it so because the quantity does not apply. Such structures are left out of that metric alone.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from mlipbench.metrics.statistics import Interval, cluster_interval, ratio_of_sums
-from mlipbench.metrics.values import (
-    Direction,
-    Kind,
-    MetricValue,
-    Properties,
-    PropertyArrays,
-    Scale,
-    StructureErrors,
-    Transform,
-)
+from mlipbench.metrics.definition import MetricDefinition, shaped
+from mlipbench.metrics.values import Direction, Kind, Quantity, Scale, StructureErrors, Transform
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    from mlipbench.metrics.statistics import Bootstrap
+    from mlipbench.metrics.values import Properties
     from mlipbench.typing import AnyArray, BoolArray, FloatArray, IntArray
-
-__all__ = [
-    "COSINE_EPS",
-    "ENERGY_THRESHOLD",
-    "FORCE_THRESHOLD",
-    "S2EF_METRICS",
-    "MetricDefinition",
-    "Properties",
-    "PropertyArrays",
-    "StructureErrors",
-    "evaluate",
-    "numerator_denominator",
-    "structure_errors",
-]
 
 ENERGY_THRESHOLD: Final = 0.02
 """eV, of `energy_forces_within_threshold`; fairchem `evaluator.py`, ``e_thresh``."""
@@ -55,31 +27,6 @@ FORCE_THRESHOLD: Final = 0.03
 """eV/Å, of `energy_forces_within_threshold`; fairchem `evaluator.py`, ``f_thresh``."""
 COSINE_EPS: Final = 1e-8
 """eV/Å, smallest norm a force is divided by; default of ``torch.nn.functional.cosine_similarity``."""
-
-
-@dataclass(frozen=True, slots=True)
-class MetricDefinition:
-    """How a metric follows from the columns of `StructureErrors`.
-
-    Attributes:
-        name: Name, following fairchem's evaluator where it has one.
-        unit: Unit of the metric.
-        direction: Which way the metric improves.
-        title: Short name for tables.
-        formula: Formula in words, with its source.
-        numerator: Per-structure numerator, shape (n_structures,).
-        denominator: Per-structure denominator, shape (n_structures,); 0 or NaN leaves the structure out.
-        scale: Range of the metric and what is applied to the ratio of sums.
-    """
-
-    name: str
-    unit: str
-    direction: Direction
-    title: str
-    formula: str
-    numerator: Callable[[StructureErrors], FloatArray]
-    denominator: Callable[[StructureErrors], FloatArray]
-    scale: Scale
 
 
 @np.errstate(over="ignore", invalid="ignore")  # failed rows may hold anything; inf stays inf, and `evaluate` says so
@@ -110,13 +57,13 @@ def structure_errors(
     """
     offsets = _checked_offsets(offsets)
     n_structures, n_atoms = offsets.size - 1, int(offsets[-1])
-    good = np.ones(n_structures, dtype=bool) if ok is None else _shaped(ok, (n_structures,), "ok").astype(bool)
+    good = np.ones(n_structures, dtype=bool) if ok is None else shaped(ok, (n_structures,), "ok").astype(bool)
     energy = _pair(labels.energy, predictions.energy, (n_structures,), "energy")
     stress = _pair(labels.stress, predictions.stress, (n_structures, 6), "stress")
     forces = _pair(labels.forces, predictions.forces, (n_atoms, 3), "forces")
     offsets_free = offsets
     if free is not None:
-        chosen = _shaped(free, (n_atoms,), "free").astype(bool)
+        chosen = shaped(free, (n_atoms,), "free").astype(bool)
         offsets_free = np.concatenate(([0], np.cumsum(chosen)))[offsets]
         forces = None if forces is None else (forces[0][chosen], forces[1][chosen])
     energy_error = np.full(n_structures, np.nan)
@@ -137,87 +84,6 @@ def structure_errors(
     )
 
 
-def numerator_denominator(
-    definition: MetricDefinition, columns: StructureErrors, include: BoolArray | None = None
-) -> tuple[FloatArray, FloatArray]:
-    """Form a metric's per-structure numerator and denominator.
-
-    Args:
-        definition: The metric.
-        columns: Error sums of n_structures structures.
-        include: Shape (n_structures,), False where this metric does not apply (such as an energy that cannot be
-            converted); None where it applies to all.
-
-    Returns:
-        Two arrays of shape (n_structures,), both 0 for a structure that does not enter: not included, NaN in a column
-        the metric needs, or nothing to count.
-
-    Raises:
-        ValueError: If `include` has another shape than the columns.
-    """
-    numerator = np.asarray(definition.numerator(columns), dtype=np.float64)
-    denominator = np.asarray(definition.denominator(columns), dtype=np.float64)
-    enters = ~np.isnan(numerator) & (denominator > 0)
-    if include is not None:
-        enters &= _shaped(include, enters.shape, "include").astype(bool)
-    return np.where(enters, numerator, 0.0), np.where(enters, denominator, 0.0)
-
-
-def evaluate(
-    definition: MetricDefinition,
-    columns: StructureErrors,
-    clusters: AnyArray,
-    include: BoolArray | None = None,
-    bootstrap: Bootstrap | None = None,
-) -> MetricValue:
-    """Compute a metric with its interval.
-
-    Args:
-        definition: The metric.
-        columns: Error sums of n_structures structures.
-        clusters: Shape (n_structures,), which structures belong together (any labels).
-        include: Shape (n_structures,), False where this metric does not apply; None where it applies to all.
-        bootstrap: Seed, resamples and level of the interval; None for the defaults.
-
-    Returns:
-        The metric; its value is None, with the reason, where no structure enters.
-
-    Raises:
-        ValueError: If shapes do not fit.
-    """
-    numerator, denominator = numerator_denominator(definition, columns, include)
-    clusters = _shaped(clusters, numerator.shape, "clusters")
-    enters = denominator > 0
-    numerator, denominator, clusters = numerator[enters], denominator[enters], clusters[enters]
-    n, n_clusters = numerator.size, np.unique(clusters).size
-    value = ratio_of_sums(numerator, denominator, definition.scale.transform) if n else math.nan
-    if not math.isfinite(value):
-        why = "the sum of errors overflows" if n else f"no structure has what {definition.name} needs"
-        interval = Interval(None, None, n_clusters, f"{why} ({n} of {enters.size} structures enter)")
-    else:
-        interval = cluster_interval(numerator, denominator, clusters, definition.scale, bootstrap)
-    return MetricValue(
-        name=definition.name,
-        value=value if math.isfinite(value) else None,
-        unit=definition.unit,
-        direction=definition.direction,
-        n=n,
-        ci_low=interval.low,
-        ci_high=interval.high,
-        n_clusters=n_clusters,
-        reason=interval.reason,
-    )
-
-
-def _shaped(array: AnyArray, shape: tuple[int, ...], name: str) -> AnyArray:
-    """Return the array if it has the shape."""
-    array = np.asarray(array)
-    if array.shape != shape:
-        msg = f"{name} has shape {array.shape}, expected {shape}"
-        raise ValueError(msg)
-    return array
-
-
 def _checked_offsets(offsets: AnyArray) -> IntArray:
     """Return the offsets as int64 if they cut a list of atoms into structures."""
     checked = np.asarray(offsets).astype(np.int64)
@@ -234,8 +100,8 @@ def _pair(
     if label is None or prediction is None:
         return None
     return (
-        _shaped(label, shape, f"labels.{name}").astype(np.float64, copy=False),
-        _shaped(prediction, shape, f"predictions.{name}").astype(np.float64, copy=False),
+        shaped(label, shape, f"labels.{name}").astype(np.float64, copy=False),
+        shaped(prediction, shape, f"predictions.{name}").astype(np.float64, copy=False),
     )
 
 
@@ -329,70 +195,73 @@ def _adsorption(columns: StructureErrors) -> FloatArray:
 
 
 _LOWER, _HIGHER = Direction.LOWER, Direction.HIGHER
+_ENERGY, _FORCES = frozenset({Quantity.ENERGY}), frozenset({Quantity.FORCES})
 _MEAN = Scale(Kind.POSITIVE)
 _ROOT_MEAN = Scale(Kind.POSITIVE, Transform.SQRT)
 
-_DEFINITIONS: Final = (
+_DEFINITIONS: Final[tuple[MetricDefinition[StructureErrors], ...]] = (
     MetricDefinition(
         "energy_mae", "eV", _LOWER, "Energy MAE",
         "mean over structures of |ΔE|; fairchem `mae`",
-        lambda c: np.abs(c.energy_error), _ones, _MEAN,
+        lambda c: np.abs(c.energy_error), _ones, _MEAN, _ENERGY,
     ),
     MetricDefinition(
         "energy_rmse", "eV", _LOWER, "Energy RMSE",
         "root of the mean over structures of ΔE²; root of fairchem `mse`",
-        lambda c: np.square(c.energy_error), _ones, _ROOT_MEAN,
+        lambda c: np.square(c.energy_error), _ones, _ROOT_MEAN, _ENERGY,
     ),
     MetricDefinition(
         "energy_per_atom_mae", "eV/atom", _LOWER, "Energy MAE per atom",
         "mean over structures of |ΔE| / number of all atoms; fairchem `per_atom_mae`, which counts free "
         "atoms where only these are evaluated",
-        lambda c: np.abs(_per_atom(c)), _ones, _MEAN,
+        lambda c: np.abs(_per_atom(c)), _ones, _MEAN, _ENERGY,
     ),
     MetricDefinition(
         "energy_per_atom_rmse", "eV/atom", _LOWER, "Energy RMSE per atom",
         "root of the mean over structures of (ΔE / number of all atoms)²; root of fairchem `per_atom_mse`",
-        lambda c: np.square(_per_atom(c)), _ones, _ROOT_MEAN,
+        lambda c: np.square(_per_atom(c)), _ones, _ROOT_MEAN, _ENERGY,
     ),
     MetricDefinition(
         "forces_mae", "eV/Å", _LOWER, "Force MAE",
         "mean over the components of free atoms of |ΔF|; fairchem `mae`",
-        lambda c: c.force_abs_sum, _free_components, _MEAN,
+        lambda c: c.force_abs_sum, _free_components, _MEAN, _FORCES,
     ),
     MetricDefinition(
         "forces_rmse", "eV/Å", _LOWER, "Force RMSE",
         "root of the mean over the components of free atoms of ΔF²; root of fairchem `mse`, while its `rmse` is a mean "
         "of vector norms",
-        lambda c: c.force_sq_sum, _free_components, _ROOT_MEAN,
+        lambda c: c.force_sq_sum, _free_components, _ROOT_MEAN, _FORCES,
     ),
     MetricDefinition(
         "forces_cosine_similarity", "1", _HIGHER, "Force cosine",
         "mean over free atoms of the cosine between predicted and reference force, 0 for a zero vector; fairchem "
         "`cosine_similarity`",
-        lambda c: c.force_cosine_sum, _free_atoms, Scale(Kind.BOUNDED),
+        lambda c: c.force_cosine_sum, _free_atoms, Scale(Kind.BOUNDED), _FORCES,
     ),
     MetricDefinition(
         "forces_magnitude_error", "eV/Å", _LOWER, "Force magnitude error",
         "mean over free atoms of | |F_pred| - |F_ref| |; fairchem `magnitude_error`",
-        lambda c: c.force_magnitude_sum, _free_atoms, _MEAN,
+        lambda c: c.force_magnitude_sum, _free_atoms, _MEAN, _FORCES,
     ),
     MetricDefinition(
         "energy_forces_within_threshold", "1", _HIGHER, "EFwT",
         "share of structures with |ΔE| < 0.02 eV and max |ΔF| < 0.03 eV/Å over the components of free atoms; fairchem "
         "`energy_forces_within_threshold`; structures without free atoms are left out",
-        _within_threshold, _ones, Scale(Kind.FRACTION),
+        _within_threshold, _ones, Scale(Kind.FRACTION), _ENERGY | _FORCES,
     ),
     MetricDefinition(
         "stress_mae", "eV/Å³", _LOWER, "Stress MAE",
         "mean over the six Voigt components of |Δσ|; not fairchem's, which counts off-diagonal components twice",
-        lambda c: c.stress_abs_sum, lambda c: c.stress_n.astype(np.float64), _MEAN,
+        lambda c: c.stress_abs_sum, lambda c: c.stress_n.astype(np.float64), _MEAN, frozenset({Quantity.STRESS}),
     ),
     MetricDefinition(
         "adsorption_energy_mae_self", "eV", _LOWER, "Adsorption energy MAE (own references)",
         "mean over structures of |ΔE_ads|, the model's adsorption energy formed from its own slab and gas energies",
-        _adsorption, _ones, _MEAN,
+        _adsorption, _ones, _MEAN, _ENERGY, own_references=True,
     ),
 )  # fmt: skip
 
-S2EF_METRICS: Final[Mapping[str, MetricDefinition]] = MappingProxyType({d.name: d for d in _DEFINITIONS})
+S2EF_METRICS: Final[Mapping[str, MetricDefinition[StructureErrors]]] = MappingProxyType(
+    {definition.name: definition for definition in _DEFINITIONS}
+)
 """The metrics of the s2ef task by name, in the order of tables."""

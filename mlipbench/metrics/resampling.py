@@ -68,7 +68,7 @@ def require_range(numerator: FloatArray, denominator: FloatArray, kind: Kind) ->
         msg = f"numerator and denominator differ in shape: {numerator.shape} and {denominator.shape}"
         raise ValueError(msg)
     good = np.isfinite(numerator) & np.isfinite(denominator) & (denominator >= 0)
-    if kind is not Kind.BOUNDED:
+    if kind not in {Kind.BOUNDED, Kind.REAL}:
         good &= numerator >= 0
     if kind is Kind.FRACTION:
         good &= numerator <= denominator

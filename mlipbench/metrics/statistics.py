@@ -183,7 +183,9 @@ def cluster_interval(
         return Interval(value, value, n_clusters, _no_width(n_clusters))
     half = error * float(np.quantile(pivots, bootstrap.level, method="higher"))
     with np.errstate(over="ignore"):
-        ends = ratio * np.exp([-half, half]) if positive else np.clip([ratio - half, ratio + half], -1.0, 1.0)
+        ends = ratio * np.exp([-half, half]) if positive else np.array([ratio - half, ratio + half])
+    if scale.kind is Kind.BOUNDED:
+        ends = np.clip(ends, -1.0, 1.0)
     if scale.transform is Transform.SQRT:
         ends = np.sqrt(ends)
     if not np.isfinite(ends).all():
@@ -250,7 +252,7 @@ def paired_difference(
             ends = values[1] * np.expm1(ends / power)
     if not (math.isfinite(half) and np.isfinite(ends).all()):
         return PairedDifference(difference, None, None, p_value, n, n_clusters, _no_spread(n_clusters))
-    limit = {Kind.POSITIVE: math.inf, Kind.BOUNDED: 2.0, Kind.FRACTION: 1.0}[scale.kind]
+    limit = {Kind.BOUNDED: 2.0, Kind.FRACTION: 1.0}.get(scale.kind, math.inf)
     low, high = np.clip(ends, -limit, limit)
     return PairedDifference(difference, float(low), float(high), p_value, n, n_clusters)
 

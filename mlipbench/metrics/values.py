@@ -18,6 +18,18 @@ class Direction(StrEnum):
 
     LOWER = "lower"
     HIGHER = "higher"
+    NEITHER = "neither"  # shown, never ranked
+
+
+class Quantity(StrEnum):
+    """What a metric can need of a split, by the name of the column: labels, and tags."""
+
+    ENERGY = "energy"
+    FORCES = "forces"
+    STRESS = "stress"
+    RELAXED_ENERGY = "relaxed_energy"
+    RELAXED_POSITIONS = "relaxed_positions"
+    TAGS = "tags"
 
 
 class Kind(StrEnum):
@@ -29,6 +41,8 @@ class Kind(StrEnum):
     """[-1, 1]: correlations and cosines. Intervals are symmetric in the value itself."""
     FRACTION = "fraction"
     """[0, 1]: shares of structures. Intervals are binomial with an effective sample size."""
+    REAL = "real"
+    """(-∞, ∞): quantities of either sign. Intervals are symmetric in the value itself."""
 
 
 class Transform(StrEnum):

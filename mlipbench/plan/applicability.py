@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mlipbench.elements import format_elements
+from mlipbench.metrics.values import Quantity
 from mlipbench.models.interface import EnergyReference, Need, Property
 from mlipbench.suite.schema import Correction, ShiftKind
 
@@ -14,22 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from mlipbench.datasets.entry import DatasetEntry
+    from mlipbench.metrics.definition import MetricDefinition
     from mlipbench.models.card import ModelCard
     from mlipbench.models.interface import Capabilities
     from mlipbench.structures.columnar import Split
     from mlipbench.suite.schema import Conversion
 
-ENERGY_METRICS: Final = frozenset(
-    {
-        "energy_mae",
-        "energy_rmse",
-        "energy_per_atom_mae",
-        "energy_per_atom_rmse",
-        "energy_forces_within_threshold",
-    }
-)
-STRESS_METRICS: Final = frozenset({"stress_mae"})
-ADSORPTION_METRICS: Final = frozenset({"adsorption_energy_mae_self"})
 CORRECTED_LEVEL: Final[Mapping[tuple[Correction, str], str]] = MappingProxyType(
     {
         (Correction.MP2020, "PBE/PBE+U"): "PBE/PBE+U, MP2020-corrected",
@@ -126,21 +117,14 @@ def _obstacles(capabilities: Capabilities, split: Split) -> Iterator[str]:
             yield f"the model needs {need.value}, which the split does not hold"
 
 
-def why_no_metric(metric: str, capabilities: Capabilities, split: Split, route: EnergyRoute) -> str | None:
+def why_no_metric(
+    definition: MetricDefinition[Any], capabilities: Capabilities, split: Split, route: EnergyRoute
+) -> str | None:
     """Return why one metric of a predictable split cannot be had, or None."""
-    if not split.has_energy:
-        return "the labels are hidden"
-    if metric in ADSORPTION_METRICS:
-        return None
-    if metric in STRESS_METRICS:
-        if not split.has_stress:
-            return "the labels hold no stress"
-        return None if Property.STRESS in capabilities.properties else "the model predicts no stress"
-    if metric in ENERGY_METRICS and route.refusal:
-        return route.refusal
-    return "the labels hold no forces" if needs_forces(metric) and not split.has_forces else None
-
-
-def needs_forces(metric: str) -> bool:
-    """Return whether a metric is made of forces, alone or with others."""
-    return metric.startswith("forces") or metric == "energy_forces_within_threshold"
+    missing = [needed for needed in Quantity if needed in definition.needs - split.column_names]
+    if missing:
+        holder = "structures" if missing[0] is Quantity.TAGS else "labels"
+        return f"the {holder} hold no {missing[0].replace('_', ' ')}"
+    if Quantity.STRESS in definition.needs and Property.STRESS not in capabilities.properties:
+        return "the model predicts no stress"
+    return route.refusal if definition.needs_one_reference else None

@@ -26,7 +26,7 @@ from mlipbench.plan.open import open_datasets
 from mlipbench.plan.plan import Plan, PlannedSplit, RunPlan, Variant
 from mlipbench.plan.splits import SplitQuestion, plan_splits, refusal
 from mlipbench.plan.training import PlannedTraining, TrainingPlace, plan_training
-from mlipbench.status import Role, Status
+from mlipbench.status import Role, Status, Task
 from mlipbench.suite.schema import ModelChoice
 from mlipbench.yamlfile import did_you_mean
 
@@ -226,7 +226,7 @@ def _run(context: _Context, card: ModelCard, variant: Variant, start: _Start) ->
         question = SplitQuestion(card, variant, name, dataset, route, weights)
         planned = list(plan_splits(question, context.suite, context.selection.limit, context.location))
         splits += planned
-        refused = {split.split: split.reason for split in planned if split.reason}
+        refused = {split.split: split.reason for split in planned if split.reason and split.task is Task.S2EF}
         shown = [split for split in planned if split.role is Role.EVALUATE]
         own = [cell for split in shown for cell in plan_cells(card, split, dataset, route, context.suite, refused)]
         cells += [*own, *(gap_cells(own, dataset.entry.gap) if dataset.entry.gap else ())]
@@ -314,7 +314,7 @@ def _identity(
                 name: trainings[name].job.identity if name in trainings else card.checkpoint_sha256(name)
                 for name in context.datasets
             },
-            "suite": [suite.suite, suite.version, suite.tasks.model_dump(mode="json")],
+            "suite": [suite.suite, suite.version, suite.tasks.model_dump(mode="json", exclude_none=True)],
             "energy": {name: choice.model_dump(mode="json")["energy"] for name, choice in suite.datasets.items()},
             "card": card.model_dump(mode="json"),
             "environment": context.environments.find(card.environment).identity,

@@ -6,12 +6,12 @@ import difflib
 import hashlib
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mlipbench.datasets.entry import GAP
 from mlipbench.errors import ConfigError
-from mlipbench.metrics.errors import S2EF_METRICS
-from mlipbench.plan.applicability import ADSORPTION_METRICS, ENERGY_METRICS, STRESS_METRICS, needs_forces, why_no_metric
+from mlipbench.metrics.catalogue import TASK_METRICS
+from mlipbench.plan.applicability import why_no_metric
 from mlipbench.plan.exposure import Exposure
 from mlipbench.plan.plan import PlannedCell
 from mlipbench.status import Status, Training
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from mlipbench.datasets.entry import Gap
+    from mlipbench.metrics.definition import MetricDefinition
     from mlipbench.models.card import ModelCard
     from mlipbench.plan.applicability import EnergyRoute
     from mlipbench.plan.plan import PlannedDataset, PlannedSplit
@@ -35,12 +36,16 @@ def check_metrics(suite: Suite) -> None:
     Raises:
         ConfigError: A name is unknown; close ones are listed.
     """
-    for metric in suite.tasks.s2ef.metrics or ():
-        if metric not in S2EF_METRICS:
-            close = difflib.get_close_matches(metric, S2EF_METRICS) or list(S2EF_METRICS)
-            raise ConfigError(
-                f"unknown metric {metric!r}", where="tasks.s2ef.metrics", remedy=f"did you mean {' or '.join(close)}?"
-            )
+    for task, part in suite.tasks.chosen().items():
+        known = TASK_METRICS[task].definitions
+        for metric in part.metrics or ():
+            if metric not in known:
+                close = difflib.get_close_matches(metric, known) or list(known)
+                raise ConfigError(
+                    f"unknown metric {metric!r}",
+                    where=f"tasks.{task.value}.metrics",
+                    remedy=f"did you mean {' or '.join(close)}?",
+                )
 
 
 def plan_cells(
@@ -61,19 +66,20 @@ def plan_cells(
         dataset: Its dataset.
         route: How energies are compared.
         suite: The suite.
-        refused: Why the model cannot predict a split of the dataset, by name of the split.
+        refused: Why the model cannot predict a split that others rest on, by name of the split.
     """
-    wanted = suite.tasks.s2ef.metrics
+    wanted = suite.tasks.chosen()[split.task].metrics
     seen = split.exposure or Exposure(Training.UNKNOWN)
     data = dataset.splits[split.split]
-    for metric in wanted or _offered(dataset, split.split):
-        reason = split.reason or why_no_metric(metric, card.declared(), data, route)
-        if metric in ADSORPTION_METRICS and not _has_references(dataset, split.split):
+    for metric in wanted or _offered(dataset, split):
+        definition = TASK_METRICS[split.task].definitions[metric]
+        reason = split.reason or why_no_metric(definition, card.declared(), data, route)
+        if definition.own_references and not _has_references(dataset, split.split):
             reason = reason or "the dataset ships no reference structures"
-        reason = reason or _why_not_referred(metric, dataset, route, refused)
-        if metric in ENERGY_METRICS and route.fit == split.split:
+        reason = reason or _why_not_referred(definition, dataset, route, refused)
+        if definition.needs_one_reference and route.fit == split.split:
             reason = reason or "the energy shift is fitted on this very split"
-        conversion = route.conversion if metric in ENERGY_METRICS else None
+        conversion = route.conversion if definition.needs_one_reference else None
         yield PlannedCell(
             task=split.task,
             dataset=split.dataset,
@@ -82,7 +88,7 @@ def plan_cells(
             status=Status.NOT_APPLICABLE if reason else Status.OK,
             reason=reason,
             conversion=conversion,
-            comparability_key=_key(split, dataset, metric, route),
+            comparability_key=_key(split, dataset, definition, route),
             relation=seen.relation,
             training=seen.note,
         )
@@ -95,9 +101,9 @@ def gap_cells(cells: Sequence[PlannedCell], gap: Gap) -> Iterator[PlannedCell]:
         cells: The cells of one dataset.
         gap: The splits; metrics that are not planned for all of them have no gap.
     """
-    by_metric: dict[str, dict[str, PlannedCell]] = {}
+    by_metric: dict[tuple[str, str], dict[str, PlannedCell]] = {}
     for cell in cells:
-        by_metric.setdefault(cell.metric, {})[cell.split] = cell
+        by_metric.setdefault((cell.task, cell.metric), {})[cell.split] = cell
     for found in by_metric.values():
         parts = [found[split] for split in gap.splits if split in found]
         if len(parts) < len(gap.splits):
@@ -113,25 +119,26 @@ def gap_cells(cells: Sequence[PlannedCell], gap: Gap) -> Iterator[PlannedCell]:
 
 
 def _why_not_referred(
-    metric: str, dataset: PlannedDataset, route: EnergyRoute, refused: Mapping[str, str]
+    definition: MetricDefinition[Any], dataset: PlannedDataset, route: EnergyRoute, refused: Mapping[str, str]
 ) -> str | None:
     """Return why the other split that a metric rests on cannot be predicted, or None."""
     references = dataset.entry.references
-    if metric in ADSORPTION_METRICS and references is not None and references.split in refused:
+    if definition.own_references and references is not None and references.split in refused:
         return f"the references cannot be predicted: {refused[references.split]}"
-    if metric in ENERGY_METRICS and route.fit is not None and route.fit in refused:
+    if definition.needs_one_reference and route.fit is not None and route.fit in refused:
         return f"the energy shift cannot be fitted: {refused[route.fit]}"
     return None
 
 
-def _offered(dataset: PlannedDataset, split: str) -> list[str]:
-    data = dataset.splits[split]
-    left_out = set() if _has_references(dataset, split) else set(ADSORPTION_METRICS)
-    if not data.has_stress:
-        left_out |= STRESS_METRICS
-    if not data.has_forces:
-        left_out |= {metric for metric in S2EF_METRICS if needs_forces(metric)}
-    return [metric for metric in S2EF_METRICS if metric not in left_out]
+def _offered(dataset: PlannedDataset, split: PlannedSplit) -> list[str]:
+    columns = dataset.splits[split.split].column_names
+    referred = _has_references(dataset, split.split)
+    definitions = TASK_METRICS[split.task].definitions
+    return [
+        name
+        for name, definition in definitions.items()
+        if definition.needs <= columns and (referred or not definition.own_references)
+    ]
 
 
 def _has_references(dataset: PlannedDataset, split: str) -> bool:
@@ -139,21 +146,23 @@ def _has_references(dataset: PlannedDataset, split: str) -> bool:
     return references is not None and references.split != split
 
 
-def _key(split: PlannedSplit, dataset: PlannedDataset, metric: str, route: EnergyRoute) -> str:
+def _key(split: PlannedSplit, dataset: PlannedDataset, definition: MetricDefinition[Any], route: EnergyRoute) -> str:
     """Hash what must be equal between models for this number to be compared."""
-    converted = metric in ENERGY_METRICS
+    converted = definition.needs_one_reference
     parts = {
         "task": split.task,
         "dataset": split.content_hash,
         "selection": split.selection,
         "free_atoms_only": dataset.entry.free_atoms_only,
-        "metric": metric,
+        "metric": definition.name,
         "metric_version": METRIC_VERSION,
         "conversion": route.conversion if converted else None,
     }
+    if split.request.parameters:
+        parts["parameters"] = dict(split.request.parameters)
     if converted and route.fit is not None:
         parts["fit"] = dataset.splits[route.fit].content_hash
-    if metric in ADSORPTION_METRICS and dataset.entry.references is not None:
+    if definition.own_references and dataset.entry.references is not None:
         parts["references"] = dataset.splits[dataset.entry.references.split].content_hash
         parts["references_map"] = dataset.references_sha256
     return _hashed(parts)

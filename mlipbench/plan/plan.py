@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mlipbench.environments import Provision
-from mlipbench.status import Role, Status, Training
+from mlipbench.status import Role, Status, Task, Training
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from mlipbench.datasets.prepare import DataLocation
     from mlipbench.environments import Environment
     from mlipbench.models.card import Checkpoint, ModelCard
-    from mlipbench.models.interface import Property
     from mlipbench.plan.applicability import EnergyRoute
     from mlipbench.plan.budgets import BudgetMeasure
     from mlipbench.plan.exposure import Exposure
     from mlipbench.plan.training import PlannedTraining
     from mlipbench.structures.columnar import Split
     from mlipbench.suite.schema import Suite
+    from mlipbench.tasks import TaskRequest
     from mlipbench.typing import IntArray
 
 
@@ -77,14 +77,13 @@ class PlannedSplit:
     """One split that one model is to predict.
 
     Attributes:
-        task: Name of the task.
+        request: The task, and what it asks of the worker.
         dataset: Name of the dataset.
         split: Name of the split.
         role: What it is predicted for; ``evaluate`` where it serves several ends.
         n_structures: Structures to predict.
         n_atoms: Atoms of these structures.
         bounds: Shape (n_batches + 1,), batch ``b`` holds structures ``bounds[b]:bounds[b + 1]``.
-        properties: What is asked of the model.
         selection: ``all`` or ``first N``.
         content_hash: Identity of the whole split.
         status: ``ok`` or ``not_applicable``.
@@ -92,14 +91,13 @@ class PlannedSplit:
         exposure: What the model has seen of these structures; None where they are not evaluated.
     """
 
-    task: str
+    request: TaskRequest
     dataset: str
     split: str
     role: Role
     n_structures: int
     n_atoms: int
     bounds: IntArray
-    properties: frozenset[Property]
     selection: str
     content_hash: str
     status: Status = Status.OK
@@ -112,9 +110,14 @@ class PlannedSplit:
         return len(self.bounds) - 1
 
     @property
-    def key(self) -> tuple[str, str]:
-        """The dataset and the split."""
-        return self.dataset, self.split
+    def task(self) -> Task:
+        """The task."""
+        return self.request.task
+
+    @property
+    def key(self) -> tuple[Task, str, str]:
+        """The task, the dataset and the split."""
+        return self.task, self.dataset, self.split
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,7 @@ class PlannedCell:
     """One number of the table, or why it will be empty.
 
     Attributes:
-        task: Name of the task.
+        task: The task.
         dataset: Name of the dataset.
         split: Name of the split.
         metric: Name of the metric.
@@ -134,7 +137,7 @@ class PlannedCell:
         training: What must be known of that.
     """
 
-    task: str
+    task: Task
     dataset: str
     split: str
     metric: str
@@ -186,6 +189,11 @@ class RunPlan:
     def model(self) -> str:
         """Name of the model."""
         return self.card.name
+
+    def place(self, task: Task, dataset: str, split: str) -> str:
+        """Return what a split is called in messages; its task is named where the run has several."""
+        several = len({planned.task for planned in self.splits}) > 1
+        return f"{dataset}/{split} ({task.value})" if several else f"{dataset}/{split}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -253,7 +261,7 @@ class Plan:
 def _run_as_dict(run: RunPlan) -> dict[str, Any]:
     splits = [
         {
-            "task": split.task,
+            "task": split.task.value,
             "dataset": split.dataset,
             "split": split.split,
             "role": split.role.value,
@@ -287,7 +295,7 @@ def _run_as_dict(run: RunPlan) -> dict[str, Any]:
 
 def _cell_as_dict(cell: PlannedCell) -> dict[str, Any]:
     return {
-        "task": cell.task,
+        "task": cell.task.value,
         "dataset": cell.dataset,
         "split": cell.split,
         "metric": cell.metric,

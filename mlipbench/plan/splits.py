@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from mlipbench.elements import format_elements
-from mlipbench.metrics.errors import S2EF_METRICS
+from mlipbench.metrics.catalogue import TASK_METRICS
 from mlipbench.models.interface import Property
-from mlipbench.plan.applicability import ADSORPTION_METRICS, ENERGY_METRICS, why_not_predictable
+from mlipbench.plan.applicability import why_not_predictable
 from mlipbench.plan.batches import batch_cost, cut_batches, occupied_density
 from mlipbench.plan.exposure import exposure, learnt_from
 from mlipbench.plan.plan import PlannedSplit
-from mlipbench.status import Role, Status
+from mlipbench.status import Role, Status, Task
+from mlipbench.tasks import TaskRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from mlipbench.suite.schema import Suite
     from mlipbench.typing import FloatArray, IntArray
 
-TASK: Final = "s2ef"
 _CHUNK: Final = 10_000
 
 
@@ -68,21 +69,20 @@ def plan_splits(
     """
     card, dataset = question.card, question.dataset
     learnt = learnt_from(card, question.name, dataset, question.weights, location)
-    for split_name, roles in _roles(dataset, question.route, suite).items():
+    for (task, split_name), roles in _roles(dataset, question.route, suite).items():
         split = dataset.splits[split_name]
         most = limit if roles == {Role.EVALUATE} else None
         size = split.n_structures if most is None else min(most, split.n_structures)
         reason = refusal(card, question.name, dataset, split, question.weights)
         bounds = np.zeros(1, dtype=np.int64) if reason else _bounds(split, size, card, question.variant)
         yield PlannedSplit(
-            task=TASK,
+            request=_request(task, card, split, roles, suite),
             dataset=question.name,
             split=split_name,
             role=Role.EVALUATE if Role.EVALUATE in roles else min(roles),
             n_structures=size,
             n_atoms=int(split.counts[:size].sum()),
             bounds=bounds,
-            properties=_properties(card, split, roles),
             selection="all" if size == split.n_structures else f"first {size}",
             content_hash=split.content_hash,
             status=Status.NOT_APPLICABLE if reason else Status.OK,
@@ -91,31 +91,42 @@ def plan_splits(
         )
 
 
-def _properties(card: ModelCard, split: Split, roles: set[Role]) -> frozenset[Property]:
-    """Return what is asked of the model: what the labels can judge; for shifts and references energies alone.
+def _request(task: Task, card: ModelCard, split: Split, roles: set[Role], suite: Suite) -> TaskRequest:
+    """Return what the worker is asked for: what the labels can judge; for shifts and references energies alone.
 
-    Where the labels are hidden, somebody else will judge energies and forces.
+    Where all labels are hidden, somebody else will judge energies and forces.
     """
+    if task is Task.RELAXATION:
+        parameters = suite.tasks.chosen()[task].model_dump(exclude={"metrics"})
+        return TaskRequest(frozenset({Property.ENERGY, Property.FORCES}), task, MappingProxyType(parameters))
     wanted = {Property.ENERGY}
     if Role.EVALUATE in roles:
-        wanted |= {Property.FORCES} if split.has_forces or not split.has_energy else set()
+        wanted |= {Property.FORCES} if split.has_forces or not split.has_labels else set()
         wanted |= {Property.STRESS} if split.has_stress else set()
-    return frozenset(wanted) & card.declared().properties
+    return TaskRequest(frozenset(wanted) & card.declared().properties)
 
 
-def _roles(dataset: PlannedDataset, route: EnergyRoute, suite: Suite) -> dict[str, set[Role]]:
-    """Return what each split is predicted for.
+def _roles(dataset: PlannedDataset, route: EnergyRoute, suite: Suite) -> dict[tuple[Task, str], set[Role]]:
+    """Return what each split is predicted for, by task.
 
     Splits that models are only fitted on are not predicted, and neither are those that no metric of the suite uses.
+    Shifts are fitted to, and references are, energies of structures as they are, whatever the tasks of the suite.
     """
-    metrics = suite.tasks.s2ef.metrics or tuple(S2EF_METRICS)
-    roles: dict[str, set[Role]] = {}
-    if route.fit is not None and not ENERGY_METRICS.isdisjoint(metrics):
-        roles.setdefault(route.fit, set()).add(Role.SHIFT)
-    if dataset.entry.references is not None and not ADSORPTION_METRICS.isdisjoint(metrics):
-        roles.setdefault(dataset.entry.references.split, set()).add(Role.REFERENCE)
-    for name in dataset.evaluated:
-        roles.setdefault(name, set()).add(Role.EVALUATE)
+    tasks = suite.tasks.chosen()
+    metrics = [
+        definition
+        for task, part in tasks.items()
+        for name, definition in TASK_METRICS[task].definitions.items()
+        if part.metrics is None or name in part.metrics
+    ]
+    roles: dict[tuple[Task, str], set[Role]] = {}
+    if route.fit is not None and any(metric.needs_one_reference for metric in metrics):
+        roles.setdefault((Task.S2EF, route.fit), set()).add(Role.SHIFT)
+    if dataset.entry.references is not None and any(metric.own_references for metric in metrics):
+        roles.setdefault((Task.S2EF, dataset.entry.references.split), set()).add(Role.REFERENCE)
+    for task in tasks:
+        for name in dataset.evaluated:
+            roles.setdefault((task, name), set()).add(Role.EVALUATE)
     return roles
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from mlipbench.metrics.errors import S2EF_METRICS
+from mlipbench.metrics.catalogue import TASK_METRICS
+from mlipbench.status import Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -119,7 +120,8 @@ def _columns(task: str, dataset: str, runs: Sequence[RunRecord]) -> tuple[Column
     every = list(dict.fromkeys(_keys(task, dataset, runs, valued=False)))
     bare = dict.fromkeys(ColumnKey(key.split, key.metric, "") for key in every if key[:2] not in have)
     splits = list(dict.fromkeys(key.split for key in every))
-    metrics = [*S2EF_METRICS, *dict.fromkeys(key.metric for key in every if key.metric not in S2EF_METRICS)]
+    known = TASK_METRICS[Task(task)].definitions if task in set(Task) else {}
+    metrics = [*known, *dict.fromkeys(key.metric for key in every if key.metric not in known)]
     chosen = [*valued, *bare]
     return tuple(sorted(chosen, key=lambda key: (splits.index(key.split), metrics.index(key.metric))))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from mlipbench.metrics.values import Direction
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from mlipbench.report.table import Column, Table
 
 _MOST_COLUMNS: Final = 6
+_ARROWS: Final = MappingProxyType({Direction.LOWER: " ↓", Direction.HIGHER: " ↑", Direction.NEITHER: ""})
 _DIGITS: Final = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -58,6 +60,5 @@ def superscript(notes: Iterable[int]) -> str:
 
 
 def _quantity(column: Column) -> str:
-    arrow = "↓" if column.direction is Direction.LOWER else "↑"
     unit = f" ({column.unit})" if column.unit else ""
-    return f"{column.title}{unit} {arrow}"
+    return f"{column.title}{unit}{_ARROWS[column.direction]}"

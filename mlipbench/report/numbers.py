@@ -43,11 +43,11 @@ def display_units(
     """
     if unit == "1":
         return (DisplayUnit("%", 100.0) if fraction else DisplayUnit(""),)
-    if unit.startswith(_STORED) and wanted:
+    if (unit == _STORED or unit.startswith(f"{_STORED}/")) and wanted:
         rest = unit.removeprefix(_STORED)
         return tuple(DisplayUnit(f"{energy}{rest}", 1.0 / energy_factor(energy)) for energy in wanted)
     sizes = [abs(value) for value in values if value]
-    if unit.startswith(_STORED) and (not sizes or min(sizes) < 1.0):
+    if (unit == _STORED or unit.startswith(f"{_STORED}/")) and (not sizes or min(sizes) < 1.0):
         return (DisplayUnit(f"m{unit}", _MILLI),)
     return (DisplayUnit(unit),)
 

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import reduce
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mlipbench.metrics.errors import S2EF_METRICS, StructureErrors, numerator_denominator
+from mlipbench.metrics.catalogue import TASK_METRICS, find_metric
+from mlipbench.metrics.definition import numerator_denominator
 from mlipbench.metrics.statistics import MIN_CLUSTERS, indistinguishable_from_best
-from mlipbench.status import Source, Status
+from mlipbench.metrics.values import Direction
+from mlipbench.status import Source, Status, Task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlipbench.metrics.errors import MetricDefinition
+    from mlipbench.metrics.definition import MetricDefinition
+    from mlipbench.metrics.relaxation import RelaxationErrors
+    from mlipbench.metrics.values import StructureErrors
     from mlipbench.report.collect import RunRecord
     from mlipbench.store.records import MetricRecord
     from mlipbench.typing import AnyArray, BoolArray, FloatArray, IntArray
 
 _COUNTS: Final = ("n_atoms", "n_free", "stress_n")
-_ENERGY: Final = "energy"
 
 
 class ScoreReader:
@@ -38,14 +42,14 @@ class ScoreReader:
         key = (str(run.directory), *place)
         if key not in self._tables:
             path = run.directory.joinpath("scores", *place[:2], f"{record.split}.parquet")
-            self._tables[key] = _Scores(str(path)) if path.is_file() else None
+            self._tables[key] = _Scores(str(path), Task(record.task)) if path.is_file() else None
         return self._tables[key]
 
 
 class _Scores:
     """The columns of one file of scores."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, task: Task) -> None:
         import pyarrow.parquet as pq
 
         from mlipbench.errors import ResultsError
@@ -56,14 +60,14 @@ class _Scores:
             self.index: IntArray = columns["index"].astype(np.int64)
             self.clusters: AnyArray = columns["cluster"]
             self._applicable: BoolArray = columns["energy_applicable"].astype(bool)
-            self._errors = _structure_errors(columns, columns["ok"].astype(bool))
+            self._errors = _score_columns(task, columns, columns["ok"].astype(bool))
         except (OSError, ValueError, KeyError) as error:
             remedy = "rebuild it with `mlipbench score`"
             raise ResultsError(f"damaged scores: {error}", file=path, remedy=remedy) from None
 
-    def sums(self, definition: MetricDefinition) -> tuple[FloatArray, FloatArray]:
+    def sums(self, definition: MetricDefinition[Any]) -> tuple[FloatArray, FloatArray]:
         """Return numerator and denominator of a metric, shape (n_structures,) each."""
-        include = self._applicable if definition.name.startswith(_ENERGY) else None
+        include = self._applicable if definition.needs_one_reference else None
         return numerator_denominator(definition, self._errors, include)
 
 
@@ -83,8 +87,10 @@ def best(candidates: Sequence[tuple[RunRecord, MetricRecord]], scores: ScoreRead
             table = scores.read(run, record)
             if table is not None:
                 rankable[position] = table
-    definition = S2EF_METRICS.get(candidates[0][1].metric) if candidates else None
-    if definition is None or len(rankable) < 2:  # noqa: PLR2004 - one number has no rank
+    definition = find_metric(candidates[0][1].task, candidates[0][1].metric) if candidates else None
+    if definition is None or definition.direction is Direction.NEITHER:
+        return frozenset()
+    if len(rankable) < 2:  # noqa: PLR2004 - one number has no rank
         return frozenset()
     shared = reduce(np.intersect1d, (table.index for table in rankable.values()))
     if not shared.size:
@@ -103,10 +109,11 @@ def best(candidates: Sequence[tuple[RunRecord, MetricRecord]], scores: ScoreRead
     return frozenset(int(position) for position in chosen)
 
 
-def _structure_errors(columns: dict[str, AnyArray], ok: BoolArray) -> StructureErrors:
+def _score_columns(task: Task, columns: dict[str, AnyArray], ok: BoolArray) -> StructureErrors | RelaxationErrors:
     """Return the columns as the metrics take them; structures that failed have nothing to compare."""
     fields: dict[str, AnyArray] = {}
-    for name in StructureErrors.__dataclass_fields__:
+    for field in dataclasses.fields(TASK_METRICS[task].columns):
+        name = field.name
         if name in _COUNTS:
             counts = np.nan_to_num(np.asarray(columns[name], dtype=np.float64))
             fields[name] = np.where(ok, counts, 0.0).astype(np.int64)
@@ -114,4 +121,4 @@ def _structure_errors(columns: dict[str, AnyArray], ok: BoolArray) -> StructureE
             values = columns.get(name)
             sums = np.full(ok.shape, np.nan) if values is None else np.asarray(values, dtype=np.float64)
             fields[name] = np.where(ok, sums, np.nan)
-    return StructureErrors(**fields)
+    return TASK_METRICS[task].columns(**fields)

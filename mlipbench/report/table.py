@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from mlipbench.metrics.errors import S2EF_METRICS
+from mlipbench.metrics.catalogue import find_metric
 from mlipbench.metrics.values import Direction, Kind
 from mlipbench.report.grouping import groups
 from mlipbench.report.notes import (
@@ -171,7 +171,7 @@ def _column(
     notes: Notes,
 ) -> Column:
     key = group.columns[one.number]
-    definition = S2EF_METRICS.get(key.metric)
+    definition = find_metric(group.task, key.metric)
     title = definition.title if definition else key.metric
     divided = [_DIVIDED] if sum(other[:2] == key[:2] for other in group.columns) > 1 else []
     direction = next((record.direction for record in by_column[one.number] if record), Direction.LOWER)
@@ -190,14 +190,14 @@ def _shown(group: Group, by_column: Sequence[Sequence[MetricRecord | None]]) -> 
                 values.setdefault(key.metric, []).extend([] if record.value is None else [record.value])
     wanted = next((run.manifest.suite.units for run in group.runs if run.manifest and run.manifest.suite.units), ())
     chosen = {
-        metric: display_units(unit, values[metric], wanted, fraction=_is_fraction(metric))
+        metric: display_units(unit, values[metric], wanted, fraction=_is_fraction(group.task, metric))
         for metric, unit in stored.items()
     }
     return [_Shown(number, unit) for number, key in enumerate(group.columns) for unit in chosen[key.metric]]
 
 
-def _is_fraction(metric: str) -> bool:
-    definition = S2EF_METRICS.get(metric)
+def _is_fraction(task: str, metric: str) -> bool:
+    definition = find_metric(task, metric)
     return definition is not None and definition.scale.kind is Kind.FRACTION
 
 
@@ -262,7 +262,7 @@ def _rank(
     """Return the sort key of a row: kind of training, first number, incomplete ones below complete ones, name."""
     kinds = list(Training)
     for position, record in enumerate(records):
-        if record is not None and record.value is not None:
+        if record is not None and record.value is not None and record.direction is not Direction.NEITHER:
             sign = 1.0 if record.direction is Direction.LOWER else -1.0
             kind = kinds.index(record.relation)
             return kind, position, record.status is not Status.OK, sign * record.value, label

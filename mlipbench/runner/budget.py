@@ -13,12 +13,13 @@ from mlipbench.budget import BatchBudget
 from mlipbench.errors import WorkerError
 from mlipbench.execution.client import WorkerSpec, loaded_client
 from mlipbench.execution.failures import WorkerLostError
-from mlipbench.execution.requests import LoadModel, predict_message
+from mlipbench.execution.requests import LoadModel, task_message
 from mlipbench.models.registry import adapter_target
 from mlipbench.plan.batches import cut_batches
 from mlipbench.plan.budgets import budget_file
 from mlipbench.protocol import MessageKind
 from mlipbench.store.files import write_atomically
+from mlipbench.tasks import TaskRequest
 
 if TYPE_CHECKING:
     from mlipbench.execution.client import WorkerClient
@@ -118,11 +119,11 @@ def _batch(split: Split, atoms: int) -> StructureBatch:
 
 def _seconds(client: WorkerClient, batch: StructureBatch, question: BudgetQuestion) -> float | None:
     """Return the seconds of the second call on a batch, or None where the model fails on it."""
-    properties = question.card.declared().properties
+    request = TaskRequest(question.card.declared().properties)
     seconds = None
     for call in range(2):
         try:
-            reply = client.request(predict_message(call, batch, properties))
+            reply = client.request(task_message(call, batch, request))
         except WorkerLostError:
             return None
         if reply.kind == MessageKind.FAILED:

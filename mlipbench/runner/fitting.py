@@ -53,8 +53,8 @@ def fitted_parameters(
     if path.exists():
         with np.load(path, allow_pickle=False) as stored:
             return dict(stored)
-    labels = split.labels(0, split.n_structures)
-    training = LabelledBatch(split.structures(0, split.n_structures), labels.energy, labels.forces)
+    whole = (0, split.n_structures)
+    training = LabelledBatch(split.structures(*whole), split.energies(*whole), split.labels(*whole).forces)
     message = fit_message(adapter_target(card), card.kwargs, training)
 
     def fit() -> Message:

@@ -95,7 +95,11 @@ def _carry_out(plan: Plan, run: RunPlan, settings: RunSettings, display: Display
 
 def _problems(run: RunPlan, manifest: Manifest) -> list[str]:
     bad = [record for record in manifest.splits if record.status in {Status.PARTIAL, Status.FAILED}]
-    return [f"{run.model}: {record.dataset}/{record.split}: {record.status.value}: {record.reason}" for record in bad]
+    places = [run.place(record.task, record.dataset, record.split) for record in bad]
+    return [
+        f"{run.model}: {place}: {record.status.value}: {record.reason}"
+        for place, record in zip(places, bad, strict=True)
+    ]
 
 
 def _exit_code(*, failed: bool, missing: bool, measured: bool) -> ExitCode:

@@ -117,7 +117,7 @@ class RunSession:
         with Predictor(self._client_factory(directory, dataset)) as predictor:
             for split in open_splits:
                 data = self.plan.datasets[dataset].splits[split.split]
-                job = SplitJob(directory, split, data, f"{self._title()}: {dataset}/{split.split}")
+                job = SplitJob(directory, split, data, f"{self._title()}: {self.run.place(*split.key)}")
                 manifest = self._with_record(manifest, predict_split(predictor, job, self.display))
                 directory.write_manifest(manifest)
         return manifest

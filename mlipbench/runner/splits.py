@@ -73,7 +73,7 @@ def predict_split(predictor: Predictor, job: SplitJob, display: Display) -> Spli
     if path.exists():
         path.with_suffix(".ledger").unlink(missing_ok=True)  # a kill came between the two
     else:
-        store = SplitStore(path, job.data.counts[: planned.n_structures], planned.bounds)
+        store = SplitStore(path, job.data.counts[: planned.n_structures], planned.bounds, planned.task)
         try:
             ended = _fill(predictor, job, store, display)
             _finish(store, job)
@@ -99,7 +99,7 @@ def _fill(predictor: Predictor, job: SplitJob, store: SplitStore, display: Displ
             display.note(f"{job.title}: {reason}")
     for number in open_batches:
         if number not in store.committed:
-            outcome = empty_outcome(job.batch(number), job.planned.properties, f"{NOT_ATTEMPTED}: {reason}")
+            outcome = empty_outcome(job.batch(number), job.planned.request, f"{NOT_ATTEMPTED}: {reason}")
             store.commit(number, _block(job.batch(number), outcome), ())
             display.advance(len(outcome.ok), len(outcome.ok))
     display.end(job.title, "ended early" if reason else "done")
@@ -123,7 +123,7 @@ def _predict(
         display.advance(len(outcome.ok), int(np.sum(block.state == State.FAILED)))
 
     try:
-        predictor.predict_batches(batches(), job.planned.properties, commit)
+        predictor.predict_batches(batches(), job.planned.request, commit)
     except TaskEnded as error:
         return error.problem
     return None
@@ -136,7 +136,7 @@ def _inconsistency(predictor: Predictor, job: SplitJob) -> str | None:
     chosen = np.unique(np.concatenate([first[: CHECKED_STRUCTURES - 1], [0, len(look) - 1]]))[:CHECKED_STRUCTURES]
     if len(chosen) < 2:  # noqa: PLR2004  # nothing to confuse a single structure with
         return None
-    verification = predictor.verify(look.select(chosen), job.planned.properties)
+    verification = predictor.verify(look.select(chosen), job.planned.request)
     return verification.reason if verification.verdict is Verdict.INCONSISTENT else None
 
 
@@ -145,9 +145,7 @@ def _block(batch: StructureBatch, outcome: BatchOutcome) -> PredictionBlock:
     state[list(outcome.not_applicable)] = State.NOT_APPLICABLE
     return PredictionBlock(
         offsets=batch.offsets,
-        energy=outcome.energy,
-        forces=outcome.forces,
-        stress=outcome.stress,
+        columns=outcome.columns,
         state=state,
         reasons={**outcome.reasons, **outcome.not_applicable},
     )
@@ -155,7 +153,7 @@ def _block(batch: StructureBatch, outcome: BatchOutcome) -> PredictionBlock:
 
 def _finish(store: SplitStore, job: SplitJob) -> None:
     folder = job.directory.timings.with_suffix("")
-    write_timings(folder / f"{job.planned.dataset}.{job.planned.split}.parquet", store.timings)
+    write_timings(folder / f"{'.'.join(job.planned.key)}.parquet", store.timings)
     store.finish(job.data.names)
 
 
@@ -165,7 +163,7 @@ def _summary(job: SplitJob, ended: str | None) -> SplitRecord:
     counts = dict.fromkeys(State, 0)
     reasons: dict[State, str] = {}
     path = job.directory.predictions(planned.task, planned.dataset, planned.split)
-    for block in read_predictions(path):
+    for block in read_predictions(path, planned.task):
         for state in State:
             counts[state] += int(np.sum(block.state == state))
         for place, text in block.reasons.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mlipbench.store.files import replacing
 
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlipbench.store.rundir import RunDirectory
+
+_KEY: Final = ("task", "dataset", "split")
 
 
 def write_timings(path: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -56,8 +58,8 @@ def merge_timings(directory: RunDirectory) -> None:
     tables = [pq.read_table(part) for part in parts]
     if directory.timings.exists():
         old = pq.read_table(directory.timings)
-        new = {(row["dataset"], row["split"]) for table in tables for row in table.slice(0, 1).to_pylist()}
-        keys = zip(old["dataset"].to_pylist(), old["split"].to_pylist(), strict=True)
+        new = {tuple(row[name] for name in _KEY) for table in tables for row in table.slice(0, 1).to_pylist()}
+        keys = zip(*(old[name].to_pylist() for name in _KEY), strict=True)
         # a kill may have come between joining the parts and removing them
         tables.insert(0, old.filter(pa.array([key not in new for key in keys], pa.bool_())))
     table = pa.concat_tables(tables)

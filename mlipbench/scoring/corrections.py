@@ -74,7 +74,7 @@ def mp2020_correction(split: Split, size: int) -> FloatArray:
         for i, atoms in enumerate(batch.to_atoms(), start):
             try:
                 with warnings.catch_warnings(action="ignore"):  # of guesses that do not enter the correction
-                    entry = _entry(AseAtomsAdaptor.get_structure(atoms), float(split.labels(i, i + 1).energy[0]))
+                    entry = _entry(AseAtomsAdaptor.get_structure(atoms), float(split.energies(i, i + 1)[0]))
                     result[i] = sum(adjustment.value for adjustment in scheme.get_adjustments(entry))
             except CompatibilityError as error:
                 raise DatasetError(

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlipbench.metrics.errors import StructureErrors
 from mlipbench.store.files import replacing
 from mlipbench.store.predictions import State
 
@@ -34,7 +33,7 @@ def write_scores(path: Path, scores: SplitScores) -> None:
         "ok": pa.array(scores.state == State.OK),
         "energy_applicable": pa.array(scores.energy_applicable),
     }
-    for field in fields(StructureErrors):
+    for field in fields(scores.errors):
         column = getattr(scores.errors, field.name)
         if column is None:
             columns[field.name] = pa.nulls(size, pa.float64())

@@ -22,7 +22,7 @@ def gap_record(cell: CellRecord, splits: Gap, records: Sequence[MetricRecord]) -
         splits: The splits it is formed from.
         records: The numbers of the dataset, among them those of each of these splits.
     """
-    found = {record.split: record for record in records if record.metric == cell.metric}
+    found = {record.split: record for record in records if (record.task, record.metric) == (cell.task, cell.metric)}
     parts = [found[split] for split in splits.splits]
     estimates = [Estimate(part.value, part.ci_low, part.ci_high) for part in parts if part.value is not None]
     worst = next((part for part in parts if part.value is None), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -13,18 +13,20 @@ from mlipbench.datasets.factors import open_factors
 from mlipbench.datasets.prepare import open_split
 from mlipbench.datasets.references import reference_map
 from mlipbench.errors import ConfigError, ResultsError
-from mlipbench.metrics.errors import S2EF_METRICS, evaluate, numerator_denominator
+from mlipbench.metrics.catalogue import find_metric
+from mlipbench.metrics.definition import evaluate, numerator_denominator
 from mlipbench.metrics.resampling import Bootstrap
 from mlipbench.metrics.two_way import Crossed, two_way_interval
-from mlipbench.plan.applicability import ADSORPTION_METRICS, ENERGY_METRICS
+from mlipbench.metrics.values import StructureErrors
 from mlipbench.plan.open import references_sha256
 from mlipbench.scoring.adsorption import AdsorptionReferences
 from mlipbench.scoring.conversion import fit_shift
 from mlipbench.scoring.corrections import label_correction
 from mlipbench.scoring.files import write_scores
 from mlipbench.scoring.gap import gap_record
-from mlipbench.scoring.split import EnergyTreatment, score_split
-from mlipbench.status import Role, Status
+from mlipbench.scoring.split import score_split
+from mlipbench.scoring.treatment import Treatment
+from mlipbench.status import Role, Status, Task
 from mlipbench.store.files import write_atomically
 from mlipbench.store.predictions import State, read_predictions
 from mlipbench.store.records import MetricRecord
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     from mlipbench.datasets.factors import FactorTable
     from mlipbench.datasets.prepare import DataLocation
+    from mlipbench.metrics.definition import MetricDefinition
     from mlipbench.scoring.conversion import EnergyShift
     from mlipbench.scoring.split import SplitScores
     from mlipbench.store.records import CellRecord, Manifest, RouteRecord, SplitRecord
@@ -53,7 +56,7 @@ class _Dataset:
     directory: RunDirectory
     entry: DatasetEntry
     splits: Mapping[str, Split]
-    records: Mapping[str, SplitRecord]
+    records: Mapping[tuple[Task, str], SplitRecord]
     route: RouteRecord
     location: DataLocation
     factors: FactorTable | None
@@ -62,17 +65,18 @@ class _Dataset:
     def references_failed(self) -> bool:
         """Whether predictions of reference structures failed; that the model declines some is no failure."""
         references = self.entry.references
-        record = self.records.get(references.split) if references is not None else None
+        record = self.records.get((Task.S2EF, references.split)) if references is not None else None
         return record is not None and record.n_failed > 0
 
     def predicted_energy(self, split: str) -> tuple[FloatArray, BoolArray]:
-        """Return the predicted energies of a split, eV, and where there are any."""
-        record = self.records[split]
+        """Return the predicted energies of a split as it is, eV, and where there are any."""
+        record = self.records[Task.S2EF, split]
         size = record.n_expected
         if record.status in {Status.NOT_APPLICABLE, Status.FAILED}:
             return np.full(size, np.nan), np.zeros(size, dtype=np.bool_)
         path = self.directory.predictions(record.task, record.dataset, split)
-        parts = [(block.energy, block.state) for block in read_predictions(path)]  # the forces are let go of
+        blocks = read_predictions(path, record.task)
+        parts = [(block.columns["energy"], block.state) for block in blocks]  # the forces are let go of
         energy = np.concatenate([np.zeros(0), *(part[0] for part in parts)])
         state = np.concatenate([np.zeros(0), *(part[1] for part in parts)])
         if len(energy) != size:
@@ -112,7 +116,7 @@ def score_manifest(directory: RunDirectory, manifest: Manifest, location: DataLo
             directory=directory,
             entry=entry,
             splits={name: _same_split(entry, name, known, location) for name, known in identity.splits.items()},
-            records={record.split: record for record in manifest.splits if record.dataset == identity.name},
+            records={(one.task, one.split): one for one in manifest.splits if one.dataset == identity.name},
             route=_route(directory, manifest, identity.name),
             location=location,
             factors=factors,
@@ -152,43 +156,42 @@ def _score_dataset(dataset: _Dataset, manifest: Manifest) -> Iterator[MetricReco
 
 def _score_splits(dataset: _Dataset, manifest: Manifest) -> Iterator[MetricRecord]:
     shift, no_shift = _shift(dataset)
-    for name, record in dataset.records.items():
-        cells = [cell for cell in manifest.cells if (cell.dataset, cell.split) == (record.dataset, name)]
+    for (task, name), record in dataset.records.items():
+        place = (task, record.dataset, name)
+        cells = [cell for cell in manifest.cells if (cell.task, cell.dataset, cell.split) == place]
         if record.role is not Role.EVALUATE or not cells:
             continue
         if record.status in {Status.NOT_APPLICABLE, Status.FAILED}:
             yield from (_without_value(cell, record, cell.reason or record.reason) for cell in cells)
             continue
         split = dataset.splits[name]
-        treatment = EnergyTreatment(
+        treatment = Treatment(
+            free_atoms_only=dataset.entry.free_atoms_only,
             shift=shift,
             references=_references(dataset, name),
             label_correction=label_correction(dataset.route.corrections, split, record.n_expected),
         )
-        path = dataset.directory.predictions(record.task, record.dataset, name)
-        scores = score_split(
-            path, split, record.n_expected, free_atoms_only=dataset.entry.free_atoms_only, energy=treatment
-        )
-        write_scores(dataset.directory.scores(record.task, record.dataset, name), scores)
+        scores = score_split(dataset.directory.predictions(*place), task, split, record.n_expected, treatment)
+        write_scores(dataset.directory.scores(*place), scores)
         levels = dataset.factors.levels(split) if dataset.factors else None
         for cell in cells:
-            if no_shift and cell.metric in ENERGY_METRICS and cell.status is Status.OK:
+            if no_shift and _definition(cell).needs_one_reference and cell.status is Status.OK:
                 yield _without_value(cell, record, no_shift)
             else:
                 found = _metric(cell, record, scores, references_failed=dataset.references_failed)
-                yield found if levels is None else _with_two_way(found, scores, levels)
+                yield found if levels is None else _with_two_way(found, _definition(cell), scores, levels)
 
 
 def _shift(dataset: _Dataset) -> tuple[EnergyShift | None, str | None]:
     """Fit the shift the suite asks for and store it; or return why it cannot be had."""
     route = dataset.route
-    if route.shift is None or route.fit is None or route.fit not in dataset.records:
+    if route.shift is None or route.fit is None or (Task.S2EF, route.fit) not in dataset.records:
         return None, None
     split = dataset.splits[route.fit]
     predictions, ok = dataset.predicted_energy(route.fit)
     if not ok.any():
         return None, f"nothing of {route.fit} was predicted, so the energy shift cannot be fitted"
-    labels = split.labels(0, split.n_structures).energy
+    labels = split.energies(0, split.n_structures)
     correction = label_correction(route.corrections, split, split.n_structures)
     labels = labels if correction is None else labels + correction
     shift = fit_shift(split, labels, predictions, ok)
@@ -199,22 +202,23 @@ def _shift(dataset: _Dataset) -> tuple[EnergyShift | None, str | None]:
 
 def _references(dataset: _Dataset, split: str) -> AdsorptionReferences | None:
     references = dataset.entry.references
-    if references is None or references.split == split or references.split not in dataset.records:
+    if references is None or references.split == split or (Task.S2EF, references.split) not in dataset.records:
         return None
     mapping = reference_map(dataset.entry, split, dataset.location)
     if mapping is None:
         return None
     predictions, ok = dataset.predicted_energy(references.split)
-    labels = dataset.splits[references.split].labels(0, len(predictions)).energy
+    labels = dataset.splits[references.split].energies(0, len(predictions))
     return AdsorptionReferences(mapping, labels, np.where(ok, predictions, np.nan))
 
 
 def _metric(cell: CellRecord, record: SplitRecord, scores: SplitScores, *, references_failed: bool) -> MetricRecord:
     if cell.status is not Status.OK:
         return _without_value(cell, record, cell.reason)
-    include = _included(cell.metric, scores)
-    value = evaluate(S2EF_METRICS[cell.metric], scores.errors, scores.clusters, include, BOOTSTRAP)
-    without = _without_references(scores) if cell.metric in ADSORPTION_METRICS else 0
+    definition = _definition(cell)
+    include = _included(definition, scores)
+    value = evaluate(definition, scores.errors, scores.clusters, include, BOOTSTRAP)
+    without = _without_references(scores) if definition.own_references else 0
     reasons = [value.reason, _declined(scores)]
     if without:
         reasons.append(f"{without} structures have no adsorption energy, because a reference has no prediction")
@@ -240,16 +244,17 @@ def _metric(cell: CellRecord, record: SplitRecord, scores: SplitScores, *, refer
     )
 
 
-def _included(metric: str, scores: SplitScores) -> BoolArray | None:
-    return scores.energy_applicable if metric in ENERGY_METRICS else None
+def _included(definition: MetricDefinition[Any], scores: SplitScores) -> BoolArray | None:
+    return scores.energy_applicable if definition.needs_one_reference else None
 
 
-def _with_two_way(record: MetricRecord, scores: SplitScores, levels: tuple[IntArray, IntArray]) -> MetricRecord:
+def _with_two_way(
+    record: MetricRecord, definition: MetricDefinition[Any], scores: SplitScores, levels: tuple[IntArray, IntArray]
+) -> MetricRecord:
     """Return a number with its interval over both factors; as it is where it has no value."""
     if record.value is None:
         return record
-    definition = S2EF_METRICS[record.metric]
-    sums = numerator_denominator(definition, scores.errors, _included(record.metric, scores))
+    sums = numerator_denominator(definition, scores.errors, _included(definition, scores))
     size = len(sums[0])
     table = Crossed.of(*sums, *(codes[:size] for codes in levels))
     interval = two_way_interval(table, definition.scale.transform, BOOTSTRAP)
@@ -258,7 +263,7 @@ def _with_two_way(record: MetricRecord, scores: SplitScores, levels: tuple[IntAr
 
 def _without_references(scores: SplitScores) -> int:
     """Count predicted structures without an adsorption energy."""
-    errors = scores.errors.adsorption_energy_error
+    errors = scores.errors.adsorption_energy_error if isinstance(scores.errors, StructureErrors) else None
     return 0 if errors is None else int(np.sum((scores.state == State.OK) & np.isnan(errors)))
 
 
@@ -279,10 +284,15 @@ def _without_value(cell: CellRecord, record: SplitRecord, reason: str | None) ->
     )
 
 
-def _shared(cell: CellRecord) -> dict[str, object]:
-    definition = S2EF_METRICS.get(cell.metric)
+def _definition(cell: CellRecord) -> MetricDefinition[Any]:
+    definition = find_metric(cell.task, cell.metric)
     if definition is None:
         raise ConfigError(f"unknown metric {cell.metric!r}")
+    return definition
+
+
+def _shared(cell: CellRecord) -> dict[str, object]:
+    definition = _definition(cell)
     return {
         "task": cell.task,
         "dataset": cell.dataset,

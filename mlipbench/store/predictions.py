@@ -12,6 +12,7 @@ from mlipbench.errors import ResultsError
 from mlipbench.protocol import Message
 from mlipbench.store.files import replacing
 from mlipbench.store.ledger import Ledger
+from mlipbench.tasks import OUTPUTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from mlipbench.typing import AnyArray, FloatArray, IntArray, StrArray
+    from mlipbench.status import Task
+    from mlipbench.tasks import Output
+    from mlipbench.typing import AnyArray, IntArray, StrArray
 
-ROW_GROUP_VALUES: Final = 2_000_000  # force components of a row group; 8 MB
+ROW_GROUP_VALUES: Final = 2_000_000  # force or position components of a row group; 8 or 16 MB
 
 
 class State(IntEnum):
@@ -35,27 +38,23 @@ class State(IntEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PredictionBlock:
-    """Predictions of consecutive structures, at the precision at which they are stored.
+    """Predictions of consecutive structures.
 
     Attributes:
         offsets: Shape (n_structures + 1,), atoms of each structure.
-        energy: Shape (n_structures,), eV, NaN where there is none.
-        forces: Shape (n_atoms, 3), eV/Å, float32, NaN where there are none; None where not asked for.
-        stress: Shape (n_structures, 6), eV/Å³, float32, or None where not asked for.
+        columns: The task's outputs by name, as far as they were asked for; blank where a structure has none.
         state: Shape (n_structures,), `State` of each structure.
         reasons: Why a structure has no prediction, by its place in the block.
     """
 
     offsets: IntArray
-    energy: FloatArray
-    forces: AnyArray | None
-    stress: AnyArray | None
+    columns: Mapping[str, AnyArray]
     state: AnyArray
     reasons: Mapping[int, str]
 
     def __len__(self) -> int:
         """Return the number of structures."""
-        return len(self.energy)
+        return len(self.state)
 
 
 class SplitStore:
@@ -65,11 +64,13 @@ class SplitStore:
         path: The Parquet file; the ledger stands beside it until that is written.
         counts: Shape (n_structures,), atoms of each structure.
         bounds: Shape (n_batches + 1,), the plan's batches.
+        task: The task, which decides the columns.
     """
 
-    def __init__(self, path: Path, counts: IntArray, bounds: IntArray) -> None:
+    def __init__(self, path: Path, counts: IntArray, bounds: IntArray, task: Task) -> None:
         """Open the ledger of an unfinished split."""
         self.path = path
+        self._outputs = OUTPUTS[task]
         self._counts = counts
         self._bounds = bounds
         self._positions: dict[int, int] = {}
@@ -89,11 +90,10 @@ class SplitStore:
         Raises:
             MlipbenchError: The disk is full or the file cannot be written.
         """
-        arrays: dict[str, AnyArray] = {"energy": block.energy, "state": block.state.astype(np.uint8)}
-        if block.forces is not None:
-            arrays["forces"] = block.forces.astype(np.float32, copy=False)
-        if block.stress is not None:
-            arrays["stress"] = block.stress.astype(np.float32, copy=False)
+        arrays: dict[str, AnyArray] = {"state": block.state.astype(np.uint8)}
+        for output in self._outputs:
+            if output.name in block.columns:
+                arrays[output.name] = block.columns[output.name].astype(output.stored, copy=False)
         reasons = {str(place): reason for place, reason in block.reasons.items()}
         header = {"batch": batch, "reasons": reasons, "timings": [dict(row) for row in timings]}
         position = self._ledger.end
@@ -128,13 +128,13 @@ class SplitStore:
         with (
             replacing(self.path) as temporary,
             pq.ParquetWriter(
-                temporary, _schema(), compression="none", use_dictionary=["state", "reason"], version="2.6"
+                temporary, _schema(self._outputs), compression="none", use_dictionary=["state", "reason"], version="2.6"
             ) as writer,
         ):
             for first, last in self._row_groups():
                 start, stop = int(self._bounds[first]), int(self._bounds[last])
                 block = join([self._block(batch) for batch in range(first, last)])
-                writer.write_table(_table(block, start, names(start, stop)))
+                writer.write_table(_table(block, self._outputs, start, names(start, stop)))
         self._ledger.close()
         self._ledger.path.unlink()
 
@@ -143,7 +143,7 @@ class SplitStore:
         self._timings.extend(message.header["timings"])
 
     def _row_groups(self) -> Iterator[tuple[int, int]]:
-        """Group batches so that a row group has about `ROW_GROUP_VALUES` force components."""
+        """Group batches so that a row group has about `ROW_GROUP_VALUES` vector components."""
         ends = np.concatenate([[0], np.cumsum(self._counts)])[self._bounds] * 3
         first = 0
         for last in range(1, len(self._bounds)):
@@ -156,9 +156,7 @@ class SplitStore:
         counts = self._counts[self._bounds[batch] : self._bounds[batch + 1]]
         return PredictionBlock(
             offsets=np.concatenate([[0], np.cumsum(counts)]),
-            energy=message.arrays["energy"].astype(np.float64, copy=False),
-            forces=message.arrays.get("forces"),
-            stress=message.arrays.get("stress"),
+            columns={name: array for name, array in message.arrays.items() if name != "state"},
             state=message.arrays["state"],
             reasons={int(place): reason for place, reason in message.header["reasons"].items()},
         )
@@ -172,19 +170,16 @@ def join(blocks: Sequence[PredictionBlock]) -> PredictionBlock:
     for block in blocks:
         reasons.update({start + place: reason for place, reason in block.reasons.items()})
         start += len(block)
-    first = blocks[0]
     return PredictionBlock(
         offsets=np.concatenate([[0], np.cumsum(counts)]),
-        energy=np.concatenate([block.energy for block in blocks]),
-        forces=None if first.forces is None else np.concatenate([block.forces for block in blocks]),
-        stress=None if first.stress is None else np.concatenate([block.stress for block in blocks]),
+        columns={name: np.concatenate([block.columns[name] for block in blocks]) for name in blocks[0].columns},
         state=np.concatenate([block.state for block in blocks]),
         reasons=reasons,
     )
 
 
-def read_predictions(path: Path) -> Iterator[PredictionBlock]:
-    """Read a Parquet file of predictions, one row group at a time.
+def read_predictions(path: Path, task: Task) -> Iterator[PredictionBlock]:
+    """Read a Parquet file of the predictions of a task, one row group at a time.
 
     Raises:
         ResultsError: The file is missing or damaged.
@@ -195,14 +190,14 @@ def read_predictions(path: Path) -> Iterator[PredictionBlock]:
     try:
         with pq.ParquetFile(path) as file:
             for group in range(file.num_row_groups):
-                yield _from_table(file.read_row_group(group))
+                yield _from_table(file.read_row_group(group), OUTPUTS[task])
     except FileNotFoundError:
         raise ResultsError("there is no such file", file=path, remedy="the run did not finish this split") from None
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise ResultsError(f"damaged: {error}", file=path) from None
 
 
-def _schema() -> pa.Schema:
+def _schema(outputs: Sequence[Output]) -> pa.Schema:
     import pyarrow as pa
 
     return pa.schema(
@@ -210,75 +205,90 @@ def _schema() -> pa.Schema:
             pa.field("index", pa.int64(), nullable=False),
             pa.field("id", pa.string(), nullable=False),
             pa.field("n_atoms", pa.int32(), nullable=False),
-            pa.field("energy", pa.float64()),
-            pa.field("forces", pa.list_(pa.field("element", pa.float32(), nullable=False))),
-            pa.field("stress", pa.list_(pa.field("element", pa.float32(), nullable=False))),
+            *(pa.field(output.name, _kind(output)) for output in outputs),
             pa.field("state", pa.string(), nullable=False),
             pa.field("reason", pa.string()),
         ]
     )
 
 
-def _table(block: PredictionBlock, start: int, names: StrArray) -> pa.Table:
+def _kind(output: Output) -> pa.DataType:
+    """Return the type of a column: a number for each structure, or the list of all its numbers."""
     import pyarrow as pa
 
-    counts = np.diff(block.offsets)
+    number = pa.from_numpy_dtype(np.dtype(output.stored))
+    return number if _is_single(output) else pa.list_(pa.field("element", number, nullable=False))
+
+
+def _is_single(output: Output) -> bool:
+    return output.width is None and not output.per_atom
+
+
+def _lengths(output: Output, counts: IntArray) -> IntArray:
+    """Return how many numbers of a list column each structure has, shape (n_structures,)."""
+    return (counts if output.per_atom else np.ones_like(counts)) * (output.width or 1)
+
+
+def _table(block: PredictionBlock, outputs: Sequence[Output], start: int, names: StrArray) -> pa.Table:
+    import pyarrow as pa
+
     failed = block.state != State.OK
     states = np.asarray([state.name.lower() for state in State])[block.state]
     reasons = np.full(len(block), None, dtype=object)
     for place, reason in block.reasons.items():
         reasons[place] = reason
-    width = np.full(len(block), 6)
+    counts = np.diff(block.offsets)
     columns = [
         pa.array(np.arange(start, start + len(block))),
         pa.array(names.astype(object), pa.string()),
         pa.array(counts.astype(np.int32)),
-        pa.array(block.energy, mask=failed),
-        _lists(None if block.forces is None else block.forces, counts * 3, failed),
-        _lists(None if block.stress is None else block.stress, width, failed),
+        *(_column(output, block.columns.get(output.name), counts, failed) for output in outputs),
         pa.array(states.astype(object), pa.string()),
         pa.array(reasons, pa.string()),
     ]
-    return pa.Table.from_arrays(columns, schema=_schema())
+    return pa.Table.from_arrays(columns, schema=_schema(outputs))
 
 
-def _lists(values: AnyArray | None, lengths: IntArray, failed: AnyArray) -> pa.Array:
-    """Build a list column; the lists of failed structures are null and take no space."""
+def _column(output: Output, values: AnyArray | None, counts: IntArray, failed: AnyArray) -> pa.Array:
+    """Build a column; the numbers of failed structures are null and their lists take no space."""
     import pyarrow as pa
 
-    kind = pa.list_(pa.field("element", pa.float32(), nullable=False))
     if values is None:
-        return pa.nulls(len(lengths), kind)
-    flat = np.ascontiguousarray(values, dtype=np.float32).reshape(-1)
+        return pa.nulls(len(counts), _kind(output))
+    if _is_single(output):
+        return pa.array(values, mask=failed)
+    lengths = _lengths(output, counts)
+    flat = np.ascontiguousarray(values).reshape(-1)
     if failed.any():
         flat = flat[np.repeat(~failed, lengths)]
         lengths = np.where(failed, 0, lengths)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     mask = pa.array(failed) if failed.any() else None
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat), type=kind, mask=mask)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat), type=_kind(output), mask=mask)
 
 
-def _from_table(table: pa.Table) -> PredictionBlock:
+def _from_table(table: pa.Table, outputs: Sequence[Output]) -> PredictionBlock:
     counts = table["n_atoms"].to_numpy().astype(np.int64)
     state = np.asarray([State[name.upper()] for name in table["state"].to_pylist()], dtype=np.uint8)
     reasons = {i: text for i, text in enumerate(table["reason"].to_pylist()) if text is not None}
-    forces = _values(table["forces"], counts * 3, state)
-    stress = _values(table["stress"], np.full(len(counts), 6), state)
+    columns = {output.name: _values(table[output.name], output, counts, state) for output in outputs}
     return PredictionBlock(
         offsets=np.concatenate([[0], np.cumsum(counts)]),
-        energy=table["energy"].to_numpy().astype(np.float64),
-        forces=None if forces is None else forces.reshape(-1, 3),
-        stress=None if stress is None else stress.reshape(-1, 6),
+        columns={name: values for name, values in columns.items() if values is not None},
         state=state,
         reasons=reasons,
     )
 
 
-def _values(column: pa.ChunkedArray, lengths: IntArray, state: AnyArray) -> AnyArray | None:
-    """Return the flat values with NaN for structures without any; None where no structure has values."""
-    lists = column.combine_chunks()
-    if lists.null_count == len(lists) and bool((state == State.OK).any()):
+def _values(column: pa.ChunkedArray, output: Output, counts: IntArray, state: AnyArray) -> AnyArray | None:
+    """Return the values, blank for structures without any; None where no structure has values."""
+    found = column.combine_chunks()
+    if found.null_count == len(found) and bool((state == State.OK).any()):
         return None
-    flat = np.full(int(lengths.sum()), np.nan, dtype=np.float32)
-    flat[np.repeat(state == State.OK, lengths)] = lists.flatten().to_numpy()
-    return flat
+    filled = output.blank(len(counts), int(counts.sum())).astype(output.stored)
+    ok = state == State.OK
+    if _is_single(output):
+        filled[ok] = found.drop_null().to_numpy(zero_copy_only=False)
+    else:
+        filled.reshape(-1)[np.repeat(ok, _lengths(output, counts))] = found.flatten().to_numpy()
+    return filled

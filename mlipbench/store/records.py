@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlipbench.errors import ResultsError
 from mlipbench.metrics.values import Direction
-from mlipbench.status import Role, Status, Training
+from mlipbench.status import Role, Status, Task, Training
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,7 +89,7 @@ class SplitRecord(_Record):
     """What became of one split of one task.
 
     Attributes:
-        task: Name of the task.
+        task: The task.
         dataset: Name of the dataset.
         split: Name of the split.
         role: What the split was predicted for.
@@ -106,7 +106,7 @@ class SplitRecord(_Record):
         n_in_validation: Likewise, among those that its training was validated on.
     """
 
-    task: str
+    task: Task
     dataset: str
     split: str
     role: Role
@@ -143,7 +143,7 @@ class RouteRecord(_Record):
 class CellRecord(_Record):
     """One number the table is to hold, as planned; see `MetricRecord` for the fields."""
 
-    task: str
+    task: Task
     dataset: str
     split: str
     metric: str

@@ -36,10 +36,22 @@ DTYPES: Final = {
     "energy": "<f8",
     "forces": "<f8",
     "stress": "<f8",
+    "relaxed_energy": "<f8",
+    "relaxed_positions": "<f8",
     "clusters": "<i8",
     "hashes": "<u8",
 }
-TAILS: Final = {"positions": (3,), "cell": (3, 3), "pbc": (3,), "forces": (3,), "stress": (6,), "hashes": (4,)}
+TAILS: Final = {
+    "positions": (3,),
+    "cell": (3, 3),
+    "pbc": (3,),
+    "forces": (3,),
+    "stress": (6,),
+    "relaxed_positions": (3,),
+    "hashes": (4,),
+}
+LABELS: Final = ("energy", "forces", "stress", "relaxed_energy", "relaxed_positions")
+ATOM_LABELS: Final = ("forces", "relaxed_positions")
 # names are left out of the content hash: equal structures read from two containers are the same data; hashes of
 # structures follow from the other columns
 LEFT_OUT: Final = ("ids", "cluster_names", "hashes")
@@ -47,17 +59,21 @@ LEFT_OUT: Final = ("ids", "cluster_names", "hashes")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labels:
-    """Reference labels of consecutive structures.
+    """Reference labels of consecutive structures; None where the data have none.
 
     Attributes:
-        energy: Shape (n_structures,), eV; NaN where the labels are hidden.
-        forces: Shape (n_atoms, 3), eV/Å, those of fixed atoms as computed; None where the data have none.
-        stress: Shape (n_structures, 6), eV/Å³, Voigt xx yy zz yz xz xy in ASE's sign, or None.
+        energy: Shape (n_structures,), eV.
+        forces: Shape (n_atoms, 3), eV/Å, those of fixed atoms as computed.
+        stress: Shape (n_structures, 6), eV/Å³, Voigt xx yy zz yz xz xy in ASE's sign.
+        relaxed_energy: Shape (n_structures,), eV, of the structures that the relaxations ended in.
+        relaxed_positions: Shape (n_atoms, 3), Å, of these structures; they have the same cells.
     """
 
-    energy: FloatArray
+    energy: FloatArray | None = None
     forces: FloatArray | None = None
     stress: FloatArray | None = None
+    relaxed_energy: FloatArray | None = None
+    relaxed_positions: FloatArray | None = None
 
 
 class Split:
@@ -71,7 +87,7 @@ class Split:
         n_atoms: Number of atoms of all structures.
         content_hash: SHA-256 (hex) of the columns but for names; equal for equal data, wherever they were read from.
         elements: Atomic numbers that occur.
-        has_energy: Whether there are energies; without, the labels are hidden.
+        has_labels: Whether there are labels of any kind; public test sets hide theirs.
         has_forces: Whether there are forces.
         has_stress: Whether there are stresses.
         has_periodic: Whether any structure is periodic in at least one direction.
@@ -96,7 +112,7 @@ class Split:
         self.elements: frozenset[int] = frozenset(meta["elements"])
         self.has_periodic: bool = meta["has_periodic"]
         self.has_molecules: bool = meta["has_molecules"]
-        self.has_energy = not bool(np.isnan(self._columns["energy"][:1]).any())  # all are hidden, or none
+        self.has_labels = any(label in self._columns for label in LABELS)
         self.has_forces = "forces" in self._columns
         self.has_stress = "stress" in self._columns
         self.has_cluster_names = "cluster_names" in self._columns
@@ -182,11 +198,20 @@ class Split:
             IndexError: The range does not lie inside the split.
         """
         atoms = self._atoms(start, stop)
-        return Labels(
-            energy=self._columns["energy"][start:stop],
-            forces=self._columns["forces"][atoms] if self.has_forces else None,
-            stress=self._columns["stress"][start:stop] if self.has_stress else None,
-        )
+        rows = {name: slice(start, stop) for name in LABELS} | dict.fromkeys(ATOM_LABELS, atoms)
+        return Labels(**{name: self._columns[name][part] for name, part in rows.items() if name in self._columns})
+
+    def energies(self, start: int, stop: int) -> FloatArray:
+        """Return the energies of structures ``start`` to ``stop`` (exclusive), in eV.
+
+        Raises:
+            DatasetError: The split has none.
+        """
+        energies = self.labels(start, stop).energy
+        if energies is None:
+            remedy = "name a split whose files hold energies"
+            raise DatasetError("the structures have no energies", where=f"{self.entry}/{self.name}", remedy=remedy)
+        return energies
 
     def chunks(self, max_atoms: int = CHUNK_ATOMS) -> Iterator[tuple[int, int]]:
         """Cut the split into ranges of structures with at most `max_atoms` atoms, or one structure."""

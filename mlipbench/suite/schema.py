@@ -13,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PositiveInt,
     PrivateAttr,
     field_validator,
     model_validator,
@@ -20,12 +21,14 @@ from pydantic import (
 
 from mlipbench.budget import BatchBudget
 from mlipbench.errors import ConfigError
+from mlipbench.status import Task
 from mlipbench.units import energy_factor
 from mlipbench.yamlfile import no_credentials
 
 MAX_SEED = 2**32 - 1
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 _CARD_ONLY = frozenset({"adapter", "arguments", "calculator", "checkpoint", "environment", "kwargs", "python"})
+_Finite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 def _known(unit: str) -> str:
@@ -145,10 +148,51 @@ class S2EFTask(_Part):
     metrics: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
 
 
-class Tasks(_Part):
-    """The tasks of a suite."""
+class RelaxationTask(_Part):
+    """Relaxed structures and their energies, by L-BFGS with the model's own forces.
 
-    s2ef: S2EFTask
+    The defaults are those of OC20's relaxations with models: fairchem's, with the options of its examples.
+
+    Attributes:
+        metrics: Names of the metrics; None means all that the labels allow.
+        fmax: eV/Å; a structure is relaxed once no force on a free atom is as large.
+        steps: Most steps of a structure.
+        maxstep: Å; a step in which an atom would move further is shortened as a whole.
+        memory: Steps that the approximate Hessian is made of.
+        damping: What every step is multiplied by.
+        alpha: eV/Å²; curvature that the approximate Hessian starts from.
+    """
+
+    metrics: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    fmax: _Finite = 0.02
+    steps: PositiveInt = 300
+    maxstep: _Finite = 0.04
+    memory: PositiveInt = 50
+    damping: _Finite = 1.0
+    alpha: _Finite = 70.0
+
+
+class Tasks(_Part):
+    """The tasks of a suite; each is carried out on every split.
+
+    Attributes:
+        s2ef: Energies and forces of the structures as they are.
+        relaxation: Relaxations that start from the structures.
+    """
+
+    s2ef: S2EFTask | None = None
+    relaxation: RelaxationTask | None = None
+
+    @model_validator(mode="after")
+    def _one_at_least(self) -> Self:
+        if not self.chosen():
+            raise ValueError(f"name at least one task; there are {', '.join(Task)}")
+        return self
+
+    def chosen(self) -> dict[Task, S2EFTask | RelaxationTask]:
+        """Return the tasks that the suite names, with their parameters."""
+        found = {task: getattr(self, task.value) for task in Task}
+        return {task: part for task, part in found.items() if part is not None}
 
 
 def _as_choice(value: object) -> object:

@@ -136,7 +136,7 @@ def _gathered(split: Split, indices: IntArray, *, free_only: bool) -> LabelledSt
         chosen = indices[first:last] - start
         whole, labels = split.structures(start, stop), split.labels(start, stop)
         structures.append(replace(whole, id=None).select(chosen))
-        energies.append(labels.energy[chosen])
+        energies.append(split.energies(start, stop)[chosen])
         if labels.forces is not None:
             taken = np.zeros(whole.n_structures, dtype=np.bool_)
             taken[chosen] = True

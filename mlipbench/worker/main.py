@@ -44,6 +44,7 @@ HANDLERS: Final = MappingProxyType(
         MessageKind.FIT: "mlipbench.worker.loading:fit",
         MessageKind.VERIFY: "mlipbench.worker.consistency:verify",
         MessageKind.PREDICT: "mlipbench.worker.s2ef:predict",
+        MessageKind.RELAX: "mlipbench.worker.relaxation:relax",
     }
 )
 _PARENT_GONE: Final = 0

@@ -6,7 +6,7 @@ import resource
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from mlipbench.models.interface import Predictions, Property
 from mlipbench.protocol import Message, MessageKind, ProtocolError, batch_from_arrays
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mlipbench.structures import StructureBatch
     from mlipbench.typing import AnyArray, BoolArray, IntArray
     from mlipbench.worker.session import Session
@@ -43,15 +45,30 @@ def predict(session: Session, message: Message) -> Message:
     ok, reasons = drop_non_finite(batch, arrays)
     declined = predictions.not_applicable
     ok[list(declined)] = False
-    header = {
+    reasons = {index: reason for index, reason in reasons.items() if index not in declined}
+    header = reply_header(timing, reasons, declined, cold=cold)
+    return Message(MessageKind.PREDICTED, header, {**arrays, "ok": ok})
+
+
+def reply_header(
+    timing: Timing, reasons: Mapping[int, str], declined: Mapping[int, str], *, cold: bool
+) -> dict[str, Any]:
+    """Return the header of the reply to a request that carries out a task.
+
+    Args:
+        timing: Where the time went.
+        reasons: Why structures failed, by their place in the batch.
+        declined: Why the model does not cover structures, likewise.
+        cold: Whether the (first) call was the first at its size.
+    """
+    return {
         "prepare_seconds": timing.prepare,
         "forward_seconds": timing.forward,
         "cold": cold,
         "maxrss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT,
-        "reasons": {str(index): reason for index, reason in reasons.items() if index not in declined},
+        "reasons": {str(index): reason for index, reason in reasons.items()},
         "not_applicable": {str(index): reason for index, reason in declined.items()},
     }
-    return Message(MessageKind.PREDICTED, header, {**arrays, "ok": ok})
 
 
 def run(session: Session, batch: StructureBatch, properties: frozenset[Property]) -> tuple[Predictions, Timing]:

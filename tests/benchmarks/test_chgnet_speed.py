@@ -17,7 +17,7 @@ from mlipbench.datasets.entry import load_entry
 from mlipbench.datasets.prepare import DataLocation, open_split
 from mlipbench.execution.client import WorkerSpec, loaded_client
 from mlipbench.execution.evaluate import Predictor
-from mlipbench.execution.requests import LoadModel, predict_message
+from mlipbench.execution.requests import LoadModel, task_message
 from mlipbench.models.interface import Property
 from mlipbench.models.registry import load_card
 from mlipbench.plan import PlannedSplit
@@ -26,6 +26,7 @@ from mlipbench.progress import SilentDisplay
 from mlipbench.runner.splits import SplitJob, _inconsistency, predict_split
 from mlipbench.store.records import Role
 from mlipbench.store.rundir import RunDirectory
+from mlipbench.tasks import TaskRequest
 
 pytestmark = [
     pytest.mark.benchmark,
@@ -34,7 +35,7 @@ pytestmark = [
     pytest.mark.timeout(1800),
 ]
 
-PROPERTIES = frozenset({Property.ENERGY, Property.FORCES, Property.STRESS})
+REQUEST = TaskRequest(frozenset(Property))
 
 
 def threads() -> int:
@@ -62,7 +63,7 @@ def test_evaluation_costs_little_more_than_the_bare_batched_forward(benchmark, t
     """The goal is 0.97 of the structures/s of the adapter's own calls, timed inside the same worker."""
     bounds = cut_batches(crystals.counts, load_card("chgnet").batch.atoms)
     plan = PlannedSplit(
-        "s2ef", "mptrj-sample", "test", Role.EVALUATE, crystals.n_structures, crystals.n_atoms, bounds, PROPERTIES,
+        REQUEST, "mptrj-sample", "test", Role.EVALUATE, crystals.n_structures, crystals.n_atoms, bounds,
         "all", crystals.content_hash,
     )  # fmt: skip
     shares = []
@@ -78,7 +79,7 @@ def test_evaluation_costs_little_more_than_the_bare_batched_forward(benchmark, t
             middle = time.perf_counter()
             predict_split(predictor, job, SilentDisplay())
             wall = time.perf_counter() - middle - (middle - start)
-            timings = pq.read_table(directory.path / "timings" / "mptrj-sample.test.parquet").to_pydict()
+            timings = pq.read_table(directory.path / "timings" / "s2ef.mptrj-sample.test.parquet").to_pydict()
             shares.append((sum(timings["prepare_seconds"]) + sum(timings["forward_seconds"])) / wall)
 
         benchmark.pedantic(evaluate, rounds=3)
@@ -102,7 +103,7 @@ def test_batches_are_twice_as_fast_as_the_calculator_loop(benchmark, tmp_path, c
 
         def harness() -> None:
             for number, (start, stop) in enumerate(pairwise(cuts)):
-                worker.request(predict_message(number, crystals.structures(int(start), int(stop)), PROPERTIES))
+                worker.request(task_message(number, crystals.structures(int(start), int(stop)), REQUEST))
 
         def loop() -> None:
             for atoms in frames:

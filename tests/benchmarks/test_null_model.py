@@ -20,6 +20,7 @@ from mlipbench.progress import SilentDisplay
 from mlipbench.runner.splits import SplitJob, predict_split
 from mlipbench.store.records import Role
 from mlipbench.store.rundir import RunDirectory
+from mlipbench.tasks import TaskRequest
 
 pytestmark = pytest.mark.benchmark
 
@@ -40,14 +41,13 @@ def one_core():
 def planned(split) -> PlannedSplit:
     """Plan the whole split in batches of `BATCH_ATOMS`."""
     return PlannedSplit(
-        task="s2ef",
+        request=TaskRequest(frozenset({Property.ENERGY, Property.FORCES})),
         dataset="synthetic",
         split="all",
         role=Role.EVALUATE,
         n_structures=split.n_structures,
         n_atoms=split.n_atoms,
         bounds=cut_batches(split.counts, BATCH_ATOMS),
-        properties=frozenset({Property.ENERGY, Property.FORCES}),
         selection="all",
         content_hash=split.content_hash,
     )

@@ -32,15 +32,17 @@ def anonymous(pid: int) -> int:
 
 def score(folder) -> None:
     """Score predictions that are all zero."""
-    from mlipbench.metrics.errors import S2EF_METRICS, evaluate
+    from mlipbench.metrics.definition import evaluate
+    from mlipbench.metrics.errors import S2EF_METRICS
     from mlipbench.scoring.files import write_scores
-    from mlipbench.scoring.split import EnergyTreatment, score_split
+    from mlipbench.scoring.split import score_split
+    from mlipbench.scoring.treatment import Treatment
+    from mlipbench.status import Task
     from mlipbench.structures.columnar import Split
 
     split = Split(folder / "split", "synthetic", "all")
-    scores = score_split(
-        folder / "predictions.parquet", split, split.n_structures, free_atoms_only=True, energy=EnergyTreatment()
-    )
+    treatment = Treatment(free_atoms_only=True)
+    scores = score_split(folder / "predictions.parquet", Task.S2EF, split, split.n_structures, treatment)
     write_scores(folder / "scores.parquet", scores)
     for name in ("energy_mae", "forces_mae", "forces_cosine_similarity", "energy_forces_within_threshold"):
         print(evaluate(S2EF_METRICS[name], scores.errors, scores.clusters))  # noqa: T201
@@ -53,15 +55,17 @@ def predict_zeros(folder, split) -> None:
     import numpy as np
 
     from mlipbench.plan.batches import cut_batches
+    from mlipbench.status import Task
     from mlipbench.store.predictions import PredictionBlock, SplitStore
 
     bounds = cut_batches(split.counts, 400_000)
-    store = SplitStore(folder / "predictions.parquet", split.counts, bounds)
+    store = SplitStore(folder / "predictions.parquet", split.counts, bounds, Task.S2EF)
     for batch, (start, stop) in enumerate(pairwise(bounds)):
         size, atoms = int(stop - start), int(split.counts[start:stop].sum())
         offsets = split.offsets[start : stop + 1] - split.offsets[start]
         forces = np.zeros((atoms, 3), dtype=np.float32)
-        block = PredictionBlock(offsets, np.zeros(size), forces, None, np.zeros(size, dtype=np.uint8), {})
+        columns = {"energy": np.zeros(size), "forces": forces}
+        block = PredictionBlock(offsets, columns, np.zeros(size, dtype=np.uint8), {})
         store.commit(batch, block, ())
     store.finish(split.names)
 

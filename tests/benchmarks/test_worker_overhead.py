@@ -21,10 +21,11 @@ from ase.build import bulk
 from conftest import interleaved, median_ratio
 
 from mlipbench.execution.client import WorkerSpec, loaded_client
-from mlipbench.execution.requests import LoadModel, predict_message
+from mlipbench.execution.requests import LoadModel, task_message
 from mlipbench.models.interface import LoadRequest, Property
 from mlipbench.models.registry import load_card
 from mlipbench.structures import StructureBatch
+from mlipbench.tasks import TaskRequest
 from mlipbench.worker.loading import find_adapter
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))  # the makers of checkpoints
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600), pytest.mark.filterwarnings("ignore")]
-PROPERTIES = frozenset({Property.ENERGY, Property.FORCES})
+REQUEST = TaskRequest(frozenset({Property.ENERGY, Property.FORCES}))
 ROUNDS = {1: 15, 32: 7, 256: 3}
 GOAL = 1.03  # for batches of 32 and more
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # of glibc's mallopt
@@ -155,10 +156,10 @@ def test_a_worker_costs_little_more_than_the_model_in_process(benchmark, tmp_pat
         found = {}
 
         def remote() -> None:
-            found["remote"] = worker.request(predict_message(next(numbers), batch, PROPERTIES)).arrays["energy"]
+            found["remote"] = worker.request(task_message(next(numbers), batch, REQUEST)).arrays["energy"]
 
         def local() -> None:
-            found["local"] = adapter.predict(batch, PROPERTIES).energy
+            found["local"] = adapter.predict(batch, REQUEST.properties).energy
 
         away, here = interleaved(ROUNDS[size], remote, local)
         benchmark.pedantic(remote, rounds=1)

@@ -17,6 +17,7 @@ from lmdb_helpers import fields_of, in_child, packed, row_of, save_aselmdb, save
 from pickle_helpers import call, data, done, mapping, name, old_data, text, whole
 
 from mlipbench.datasets import lmdb_files
+from mlipbench.datasets.entry import load_entry
 from mlipbench.datasets.prepare import open_split
 from mlipbench.datasets.readers import read
 from mlipbench.errors import DatasetError, ExitCode, PrerequisiteError
@@ -374,3 +375,91 @@ def test_a_file_that_ends_its_reader_does_not_end_the_parent(location: DataLocat
     with pytest.raises(DatasetError, match=expected) as caught:
         open_split(entry_of(make_entry), "all", location)
     assert "\n" not in str(caught.value)
+
+
+IS2RE = {"energy": "y_init", "forces": None, "relaxed_energy": "y_relaxed", "relaxed_positions": "pos_relaxed"}
+UP = np.array([0.0, 0.0, 0.25])
+
+
+def relaxations(n: int = 3) -> list[Atoms]:
+    """Structures with the fields of IS2RE, whose relaxed atoms are 0.25 Å higher."""
+    frames = rounded(n)
+    for i, atoms in enumerate(frames):
+        atoms.info = {"sid": i, "y_init": -1.5 - i, "y_relaxed": -2.25 - i}
+        atoms.arrays["pos_relaxed"] = atoms.positions + UP
+    return frames
+
+
+def is2re_fields(atoms: Atoms) -> dict[str, Any]:
+    """Return the fields of a sample of OC20's IS2RE: no forces, no frame, and a number for a name."""
+    fields = {key: part for key, part in fields_of(atoms).items() if key not in {"y", "force", "fid"}}
+    relaxed = {"pos_relaxed": atoms.arrays["pos_relaxed"].astype(np.float32)}
+    return fields | relaxed | {name: atoms.info[name] for name in ("sid", "y_init", "y_relaxed")}
+
+
+def save_is2re(path: Path, frames: list[Atoms], **changes: Any) -> Path:
+    samples_of = [is2re_fields(atoms) | changes for atoms in frames]
+    return write_lmdb(path, {str(i): done(data(fields)) for i, fields in enumerate(samples_of)})
+
+
+def test_relaxed_states_are_labels_in_every_container(tmp_path: Path, convert: Convert) -> None:
+    frames = relaxations()
+    split = convert(save_is2re(tmp_path / "a.lmdb", frames), reading(IS2RE | {"id": "sid"}, pbc=PERIODIC))
+    assert split.ids.tolist() == ["0", "1", "2"]
+    assert {"relaxed_energy", "relaxed_positions"} <= split.column_names
+    labels, structures = split.labels(0, 3), split.structures(0, 3)
+    assert labels.forces is None
+    np.testing.assert_array_equal(labels.energy, [-1.5, -2.5, -3.5])
+    np.testing.assert_array_equal(labels.relaxed_energy, [-2.25, -3.25, -4.25])
+    np.testing.assert_array_equal(labels.relaxed_positions, structures.positions + UP)
+    part = split.labels(1, 2).relaxed_positions
+    np.testing.assert_array_equal(part, frames[1].positions + UP)
+
+    from ase.io import write
+
+    write(tmp_path / "a.extxyz", frames, columns=["symbols", "positions", "pos_relaxed", "tags", "move_mask"])
+    assert convert(tmp_path / "a.extxyz", reading(IS2RE)).content_hash == split.content_hash
+    for atoms in frames:
+        atoms.info["pos_relaxed"] = atoms.arrays.pop("pos_relaxed")
+    save_db(tmp_path / "a.db", frames)
+    assert convert(tmp_path / "a.db", reading(IS2RE)).content_hash == split.content_hash
+
+
+def save_db(path: Path, frames: list[Atoms]) -> None:
+    from ase.db import connect
+
+    with connect(path) as database:
+        for atoms in frames:
+            pairs = {name: atoms.info[name] for name in ("y_init", "y_relaxed")}
+            database.write(atoms, key_value_pairs=pairs, data={"pos_relaxed": atoms.info["pos_relaxed"]})
+
+
+def test_a_reference_energy_is_taken_from_both_energies(tmp_path: Path, convert: Convert) -> None:
+    path = save_is2re(tmp_path / "a.lmdb", relaxations(1), reference=-1.0)
+    labels = convert(path, reading(IS2RE | {"reference_energy": "reference"}, pbc=PERIODIC)).labels(0, 1)
+    assert (labels.energy.tolist(), labels.relaxed_energy.tolist()) == ([-0.5], [-1.25])
+
+
+def test_a_wrong_relaxed_state_is_one_line(tmp_path: Path) -> None:
+    how = reading(IS2RE, pbc=PERIODIC)
+    short = save_is2re(tmp_path / "a.lmdb", relaxations(1), pos_relaxed=np.zeros((2, 3), dtype=np.float32))
+    assert refused(short, how) == "key 0: pos_relaxed has shape (2, 3) for 3 atoms"
+    lost = save_is2re(tmp_path / "b.lmdb", relaxations(1), pos_relaxed=np.full((3, 3), np.nan, dtype=np.float32))
+    assert refused(lost, how).startswith("key 0: pos_relaxed is not finite; ")
+    fields = {key: part for key, part in is2re_fields(relaxations(1)[0]).items() if key != "y_relaxed"}
+    test_set = write_lmdb(tmp_path / "c.lmdb", {"0": done(data(fields))})  # as OC20's test splits are
+    assert refused(test_set, how).startswith("key 0: no 'y_relaxed'; name the right key in the entry")
+
+
+@pytest.mark.parametrize("folder", ["oc20/is2res_train_val_test_lmdbs/data/is2re/all/val_id", "is2re/all/val_id"])
+def test_the_entry_of_oc20_s_relaxations_finds_and_reads_their_files(folder: str, location: DataLocation) -> None:
+    assert location.data_root is not None
+    place = location.data_root / folder
+    place.mkdir(parents=True)
+    save_is2re(place / "data.lmdb", relaxations())
+    (place / "data.lmdb-lock").write_bytes(bytes(64))  # stands beside the file in the archive
+    split = open_split(load_entry("oc20-is2re"), "val_id", location)
+    assert {"tags", "fixed", "energy", "relaxed_energy", "relaxed_positions"} <= split.column_names
+    assert (split.n_structures, split.has_forces, split.has_periodic, split.has_molecules) == (3, False, True, False)
+    assert split.ids.tolist() == ["0", "1", "2"]
+    assert not split.has_cluster_names  # every relaxation stands for itself

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from ase.build import add_adsorbate, fcc100, molecule
 from ase.io import read
 
 import mlipbench
@@ -166,3 +167,15 @@ def test_adsorption_energies_are_within_reason() -> None:
     for split in SPLITS:
         for atoms, (_, _, reference) in zip(frames(split), lines(split), strict=True):
             assert abs(atoms.get_potential_energy() - reference) < 8.0, atoms.info["config"]
+
+
+def test_co_on_cu100_is_what_ase_builds_with_the_tags_of_the_other_frames() -> None:
+    built = fcc100("Cu", (3, 3, 3), vacuum=8, periodic=True)
+    add_adsorbate(built, molecule("CO"), 2.0, "bridge")
+    found = read(DATA.parent / "co_cu100.extxyz")
+    assert str(found.symbols) == str(built.symbols) == "Cu27OC"
+    np.testing.assert_allclose(found.positions, built.positions, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(found.cell.array, built.cell.array, rtol=0, atol=1e-8)
+    assert found.pbc.all()
+    assert found.get_tags().tolist() == [0] * 18 + [1] * 9 + [2] * 2
+    assert not found.constraints

@@ -13,13 +13,15 @@ from mlipbench.errors import ConfigError, PrerequisiteError, WorkerError
 from mlipbench.execution import client as client_module
 from mlipbench.execution.client import WorkerClient, loaded_client
 from mlipbench.execution.failures import HandshakeRefused, WorkerDied, WorkerMemory, WorkerProtocol, WorkerTimeout
-from mlipbench.execution.requests import LoadModel, fit_message, predict_message, verify_message
+from mlipbench.execution.requests import LoadModel, fit_message, task_message, verify_message
 from mlipbench.models.interface import LabelledBatch, Property
 from mlipbench.protocol import Message, MessageKind
+from mlipbench.status import Task
 from mlipbench.structures import StructureBatch
+from mlipbench.tasks import TaskRequest
 from mlipbench.version import code_version
 
-E, EF, EFS = (frozenset(list(Property)[:n]) for n in (1, 2, 3))
+E, EF, EFS = (TaskRequest(frozenset(list(Property)[:n])) for n in (1, 2, 3))
 
 
 def toy(name, **kwargs):
@@ -54,7 +56,7 @@ def test_greeting_and_loading(spec):
 def test_predictions_are_those_of_the_model(spec, batch_of):
     batch = batch_of(5)
     with loaded_client(spec, toy("SpringAdapter", stiffness=3)) as client:
-        reply = client.request(predict_message(17, batch, EFS))
+        reply = client.request(task_message(17, batch, EFS))
     assert reply.kind == MessageKind.PREDICTED
     assert reply.header["id"] == 17
     assert reply.header["cold"] is True
@@ -73,15 +75,15 @@ def test_predictions_are_those_of_the_model(spec, batch_of):
 
 def test_only_what_was_asked_for_is_sent(spec, batch_of):
     with loaded_client(spec, toy("SpringAdapter")) as client:
-        assert set(client.request(predict_message(0, batch_of(2), E)).arrays) == {"energy", "ok"}
+        assert set(client.request(task_message(0, batch_of(2), E)).arrays) == {"energy", "ok"}
 
 
 def test_requests_in_flight_are_answered_in_order(spec, batch_of):
     with loaded_client(spec, toy("SpringAdapter")) as client:
         for i in range(10):
-            client.send(predict_message(i, batch_of(i + 1), EF))
+            client.send(task_message(i, batch_of(i + 1), EF))
         with pytest.raises(WorkerError, match="10 requests are in flight"):
-            client.request(predict_message(11, batch_of(1), EF))
+            client.request(task_message(11, batch_of(1), EF))
         replies = [client.receive() for _ in range(10)]
         with pytest.raises(WorkerError, match="no request is in flight"):
             client.receive()
@@ -94,14 +96,14 @@ def test_frames_far_larger_than_the_pipes_do_not_dead_lock(spec):
     big = StructureBatch(np.ones(n), np.ones((n, 3)), np.zeros((1, 3, 3)), np.zeros((1, 3)), [0, n])
     with loaded_client(spec, toy("NullAdapter")) as client:
         for i in range(4):
-            client.send(predict_message(i, big, EF))
+            client.send(task_message(i, big, EF))
         assert [client.receive().arrays["forces"].shape for _ in range(4)] == [(n, 3)] * 4
 
 
 def test_noise_goes_to_the_log_and_nowhere_else(spec, batch_of, capfd):
     with loaded_client(spec, toy("NoisyAdapter")) as client:
         for i in range(20):
-            assert client.request(predict_message(i, batch_of(3), EF)).header["id"] == i
+            assert client.request(task_message(i, batch_of(3), EF)).header["id"] == i
     assert spec.log.read_bytes().count(b"MLB1\x00\xff\xfe") == 40
     assert capfd.readouterr() == ("", "")
 
@@ -117,9 +119,9 @@ def test_noise_goes_to_the_log_and_nowhere_else(spec, batch_of, capfd):
 def test_crashes_are_named(spec, batch_of, how, status, line):
     with loaded_client(spec, toy("CrashAdapter", how=how)) as client:
         with pytest.raises(WorkerDied) as caught:
-            client.request(predict_message(0, batch_of(2), EF))
+            client.request(task_message(0, batch_of(2), EF))
         with pytest.raises(WorkerError, match="not running"):
-            client.send(predict_message(0, batch_of(2), EF))
+            client.send(task_message(0, batch_of(2), EF))
     assert str(caught.value) == line
     assert caught.value.status == status
     if how == "segv":
@@ -131,7 +133,7 @@ def test_hangs_end_in_time(spec, batch_of, deaf):
     with loaded_client(spec, toy("HangAdapter", deaf=deaf)) as client:
         pid, start = client.pid, time.monotonic()
         with pytest.raises(WorkerTimeout, match=r"did not answer within 0\.5 s"):
-            client.request(predict_message(0, batch_of(2), EF), timeout=0.5)
+            client.request(task_message(0, batch_of(2), EF), timeout=0.5)
         assert time.monotonic() - start < 3
         assert not psutil.pid_exists(pid)
 
@@ -139,15 +141,34 @@ def test_hangs_end_in_time(spec, batch_of, deaf):
 def test_a_request_is_not_charged_for_those_before_it(spec, batch_of):
     with loaded_client(spec, toy("SlowAdapter", seconds=0.4)) as client:
         for i in range(3):
-            client.send(predict_message(i, batch_of(1), EF))
+            client.send(task_message(i, batch_of(1), EF))
         assert [client.receive(timeout=1.0).header["id"] for i in range(3)] == [0, 1, 2]
 
 
 def test_an_answer_that_waits_for_a_busy_parent_is_not_late(spec, batch_of):
     with loaded_client(spec, toy("SpringAdapter")) as client:
-        client.send(predict_message(0, batch_of(1), EF))
+        client.send(task_message(0, batch_of(1), EF))
         time.sleep(0.6)
         assert client.receive(timeout=0.3).header["id"] == 0
+
+
+RELAX = TaskRequest(
+    EF.properties,
+    Task.RELAXATION,
+    {"fmax": 1e-9, "steps": 4, "maxstep": 0.01, "memory": 5, "damping": 1.0, "alpha": 70.0},
+)
+
+
+def test_a_relaxation_is_given_its_time_for_each_call_of_the_model(spec, batch_of):
+    with loaded_client(spec, toy("SlowAdapter", seconds=0.4)) as client:
+        reply = client.request(task_message(3, batch_of(2), RELAX), timeout=1.0)  # five calls take 2 s
+    assert (reply.kind, reply.header["id"]) == (MessageKind.PREDICTED, 3)
+    assert set(reply.arrays["steps"].tolist()) == {4}
+
+
+def test_a_relaxation_that_hangs_ends_in_time(spec, batch_of):
+    with loaded_client(spec, toy("HangAdapter")) as client, pytest.raises(WorkerTimeout, match=r"within 0\.5 s"):
+        client.request(task_message(0, batch_of(2), RELAX), timeout=0.5)
 
 
 def test_memory_is_limited(spec, batch_of):
@@ -155,7 +176,7 @@ def test_memory_is_limited(spec, batch_of):
     with loaded_client(limited, toy("MemoryAdapter")) as client:
         pid = client.pid
         with pytest.raises(WorkerMemory, match=r"worker uses \d+ MiB of memory, over the limit of 300 MiB"):
-            client.request(predict_message(0, batch_of(1), EF))
+            client.request(task_message(0, batch_of(1), EF))
         assert not psutil.pid_exists(pid)
 
 
@@ -226,7 +247,7 @@ def test_adapters_that_are_none(spec, adapter, error, match):
 
 def test_errors_of_an_adapter_come_with_their_traceback(spec, batch_of):
     with loaded_client(spec, toy("RaiseAdapter", element=1)) as client:
-        reply = client.request(predict_message(5, batch_of(2), EF))
+        reply = client.request(task_message(5, batch_of(2), EF))
         assert reply.kind == MessageKind.FAILED
         assert reply.header["error"] == "RuntimeError: no parameters for element 1"
         assert reply.header["id"] == 5
@@ -238,15 +259,15 @@ def test_errors_of_an_adapter_come_with_their_traceback(spec, batch_of):
 @pytest.mark.parametrize(("error", "memory"), [("memory", True), ("exit", False)])
 def test_running_out_of_memory_is_told_from_other_errors(spec, batch_of, error, memory):
     with loaded_client(spec, toy("RaiseAdapter", error=error)) as client:
-        reply = client.request(predict_message(0, batch_of(1), EF))
+        reply = client.request(task_message(0, batch_of(1), EF))
         assert (reply.kind, reply.header["memory"]) == (MessageKind.FAILED, memory)
-        assert client.request(predict_message(1, batch_of(1), EF)).header["id"] == 1  # it lives on
+        assert client.request(task_message(1, batch_of(1), EF)).header["id"] == 1  # it lives on
 
 
 def test_requests_a_worker_does_not_know_fail_politely(spec, batch_of):
     with WorkerClient(spec) as client:
         assert "does not answer 'dance'" in client.request(Message("dance")).header["error"]
-        assert "no model is loaded" in client.request(predict_message(0, batch_of(1), EF)).header["error"]
+        assert "no model is loaded" in client.request(task_message(0, batch_of(1), EF)).header["error"]
 
 
 PLUGIN = """
@@ -298,9 +319,9 @@ def test_nothing_the_worker_started_outlives_it(plugin, batch_of, tmp_path, die)
     with loaded_client(plugin, model) as client:
         if die:
             with pytest.raises(WorkerDied, match="code 5"):
-                client.request(predict_message(0, batch_of(1), EF))
+                client.request(task_message(0, batch_of(1), EF))
         else:
-            client.request(predict_message(0, batch_of(1), EF))
+            client.request(task_message(0, batch_of(1), EF))
     assert vanishes(int(file.read_text()))
 
 
@@ -311,7 +332,7 @@ def test_fitting_returns_what_loading_takes(plugin, batch_of):
         fitted = client.request(fit_message("plugin:Constant", {"scale": 2}, training))
         assert fitted.kind == MessageKind.FITTED
         client.load(LoadModel("plugin:Constant", parameters=fitted.arrays))
-        np.testing.assert_array_equal(client.request(predict_message(0, batch, E)).arrays["energy"], [6.0] * 3)
+        np.testing.assert_array_equal(client.request(task_message(0, batch, E)).arrays["energy"], [6.0] * 3)
         refused = client.request(fit_message("mlipbench.testing.toys:NullAdapter", {}, training))
         assert "is not one that is fitted" in refused.header["error"]
 

@@ -10,9 +10,10 @@ from mlipbench.execution.client import loaded_client
 from mlipbench.execution.evaluate import Policy, Predictor, TaskEnded, Verdict, predict_batches
 from mlipbench.execution.requests import LoadModel
 from mlipbench.models.interface import Property
+from mlipbench.tasks import TaskRequest
 
-EF = frozenset({Property.ENERGY, Property.FORCES})
-EFS = frozenset(Property)
+EF = TaskRequest(frozenset({Property.ENERGY, Property.FORCES}))
+EFS = TaskRequest(frozenset(Property))
 
 
 class Bench:
@@ -35,8 +36,8 @@ class Bench:
         assert batch_id not in self.committed
         self.committed[batch_id] = outcome
 
-    def run(self, batches, name, policy=None, properties=EF, **kwargs):
-        predict_batches(self.factory(name, **kwargs), batches, properties, self.commit, policy)
+    def run(self, batches, name, policy=None, request=EF, **kwargs):
+        predict_batches(self.factory(name, **kwargs), batches, request, self.commit, policy)
         return list(self.committed.values())
 
 
@@ -72,14 +73,14 @@ def assert_only_failed(shard, outcomes, failed, reason):
         energy, forces = expected(batch)
         energy[bad] = np.nan
         forces[np.isin(batch.structure_index, bad)] = np.nan
-        np.testing.assert_allclose(outcome.energy, energy, rtol=1e-12)
-        np.testing.assert_allclose(outcome.forces, forces, atol=1e-12)
+        np.testing.assert_allclose(outcome.columns["energy"], energy, rtol=1e-12)
+        np.testing.assert_allclose(outcome.columns["forces"], forces, atol=1e-12)
 
 
 def assert_identical(first, second):
     for a, b in zip(first, second, strict=True):
-        assert a.energy.tobytes() == b.energy.tobytes()
-        assert a.forces.tobytes() == b.forces.tobytes()
+        assert a.columns["energy"].tobytes() == b.columns["energy"].tobytes()
+        assert a.columns["forces"].tobytes() == b.columns["forces"].tobytes()
         assert a.ok.tobytes() == b.ok.tobytes()
         assert a.reasons == b.reasons
 
@@ -92,13 +93,13 @@ def test_honest_models_are_predicted_in_one_go(bench, shard):
     assert len(bench.started) == 1
     assert [outcome.timings[0].n_structures for outcome in outcomes] == [6, 6, 6]
     assert [outcome.timings[0].cold for outcome in outcomes][:2] == [True, True]
-    assert outcomes[0].stress is None
+    assert "stress" not in outcomes[0].columns
 
 
 def test_stress_is_carried(bench, shard):
-    outcomes = bench.run(shard(n=1), "SpringAdapter", properties=EFS)
-    assert outcomes[0].stress.shape == (6, 6)
-    assert np.all(outcomes[0].stress[:, :3] > 0)
+    outcomes = bench.run(shard(n=1), "SpringAdapter", request=EFS)
+    assert outcomes[0].columns["stress"].shape == (6, 6)
+    assert np.all(outcomes[0].columns["stress"][:, :3] > 0)
 
 
 def test_empty_shards_and_empty_batches(bench, batch_of):
@@ -106,7 +107,7 @@ def test_empty_shards_and_empty_batches(bench, batch_of):
     empty, full = batch_of(1).slice(0, 0), batch_of(2)
     outcomes = bench.run([(0, empty), (1, full), (2, empty)], "SpringAdapter")
     assert list(bench.committed) == [0, 1, 2]
-    assert [len(outcome.energy) for outcome in outcomes] == [0, 2, 0]
+    assert [len(outcome.columns["energy"]) for outcome in outcomes] == [0, 2, 0]
 
 
 @pytest.mark.parametrize("odd_at", [(0,), (3, 4)])
@@ -159,10 +160,10 @@ def test_out_of_memory_halves_until_it_fits(bench, shard, odd):
 @pytest.mark.parametrize("name", ["energy", "forces", "stress"])
 def test_non_finite_predictions_cost_their_row_only(bench, shard, odd, name):
     batches = shard(0, 7)
-    outcomes = bench.run(batches, "NaNAdapter", element=odd, field=name, properties=EFS)
+    outcomes = bench.run(batches, "NaNAdapter", element=odd, field=name, request=EFS)
     assert_only_failed(batches, outcomes, [0, 7], f"non-finite {name}")
-    assert np.isnan(outcomes[0].stress[0]).all()
-    assert np.isfinite(outcomes[0].stress[1:]).all()
+    assert np.isnan(outcomes[0].columns["stress"][0]).all()
+    assert np.isfinite(outcomes[0].columns["stress"][1:]).all()
     assert len(bench.started) == 1
     assert len(outcomes[0].timings) == 1
 

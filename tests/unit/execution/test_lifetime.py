@@ -11,10 +11,11 @@ import pytest
 import mlipbench
 from mlipbench.execution.client import loaded_client
 from mlipbench.execution.failures import WorkerDied
-from mlipbench.execution.requests import LoadModel, predict_message
+from mlipbench.execution.requests import LoadModel, task_message
 from mlipbench.models.interface import Property
+from mlipbench.tasks import TaskRequest
 
-EF = frozenset({Property.ENERGY, Property.FORCES})
+EF = TaskRequest(frozenset({Property.ENERGY, Property.FORCES}))
 
 
 def toy(name, **kwargs):
@@ -37,11 +38,11 @@ def vanishes(pid, seconds=10.0):
 
 def test_closing_leaves_no_process_and_no_descriptor(spec, batch_of):
     with loaded_client(spec, toy("NullAdapter")) as client:
-        client.request(predict_message(0, batch_of(1), EF))  # whatever is opened once is open now
+        client.request(task_message(0, batch_of(1), EF))  # whatever is opened once is open now
     before, children = open_fds(), psutil.Process().children()
     for name, kwargs in [("NullAdapter", {}), ("CrashAdapter", {}), ("HangAdapter", {})]:
         client = loaded_client(spec, toy(name, **kwargs))
-        client.send(predict_message(0, batch_of(1), EF))
+        client.send(task_message(0, batch_of(1), EF))
         if name == "CrashAdapter":
             with pytest.raises(WorkerDied):
                 client.receive()
@@ -64,15 +65,16 @@ ORPHAN = """
 import os, sys, time
 from pathlib import Path
 from mlipbench.execution.client import WorkerSpec, loaded_client
-from mlipbench.execution.requests import LoadModel, predict_message
+from mlipbench.execution.requests import LoadModel, task_message
 from mlipbench.structures import StructureBatch
+from mlipbench.tasks import TaskRequest
 import numpy as np
 
 model = LoadModel("mlipbench.testing.toys:HangAdapter", kwargs={"deaf": sys.argv[2] == "deaf"})
 client = loaded_client(WorkerSpec(Path(sys.executable), Path(sys.argv[1])), model)
 if sys.argv[2] != "idle":
     one = StructureBatch(np.ones(1), np.zeros((1, 3)), np.zeros((1, 3, 3)), np.zeros((1, 3)), [0, 1])
-    client.send(predict_message(0, one, []))
+    client.send(task_message(0, one, TaskRequest(frozenset())))
     time.sleep(0.3)
 print(client.pid, flush=True)
 time.sleep(60)

@@ -77,10 +77,10 @@ def test_hidden_labels_are_no_obstacle(oc20: World, tmp_path: Path) -> None:
     export_oc20(labelled, tmp_path / "labelled.npz", oc20.location)
     oc20.entry["keys"] = {"energy": None, "forces": None, "id": ["sid", "fid"]}
     del oc20.entry["fit_split"]
-    oc20.card["adapter"] = "emt"
+    oc20.suite["tasks"]["s2ef"]["metrics"] = ["energy_mae", "forces_mae"]
     plan = oc20.plan()
-    assert plan.runs[0].splits[0].properties == {"energy", "forces"}
-    assert {cell.reason for cell in plan.runs[0].cells} == {"the labels are hidden"}
+    assert plan.runs[0].splits[0].request.properties == {"energy", "forces"}
+    assert {cell.reason for cell in plan.runs[0].cells} == {"the labels hold no energy", "the labels hold no forces"}
 
 
 def test_a_missing_prediction_is_named(oc20: World, tmp_path: Path) -> None:

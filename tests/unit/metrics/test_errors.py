@@ -10,15 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlipbench.metrics.errors import (
-    S2EF_METRICS,
-    PropertyArrays,
-    StructureErrors,
-    evaluate,
-    numerator_denominator,
-    structure_errors,
-)
-from mlipbench.metrics.values import Direction
+from mlipbench.metrics.definition import evaluate, numerator_denominator
+from mlipbench.metrics.errors import S2EF_METRICS, structure_errors
+from mlipbench.metrics.values import Direction, PropertyArrays, StructureErrors
 
 # Three structures with 2, 1 and 3 atoms; of the last only its second atom is free, of the second none.
 OFFSETS = np.array([0, 2, 3, 6])

@@ -59,6 +59,20 @@ def test_ratio_of_sums_by_hand():
 # --- intervals
 
 
+def test_quantities_of_either_sign_have_intervals_that_move_with_them():
+    values = np.random.default_rng(3).normal(size=60)
+    ones, clusters, real = np.ones(60), np.arange(60) // 2, Scale(Kind.REAL)
+    at_zero = cluster_interval(values, ones, clusters, real, FAST)
+    assert at_zero.low < values.mean() < at_zero.high
+    assert (at_zero.high - values.mean()) == pytest.approx(values.mean() - at_zero.low)
+    for shift in (-40.0, 40.0):
+        moved = cluster_interval(values + shift, ones, clusters, real, FAST)
+        assert (moved.low, moved.high) == pytest.approx((at_zero.low + shift, at_zero.high + shift))
+    difference = paired_difference((values + 40.0, ones), (values - 40.0 + 0.1 * clusters, ones), clusters, real, FAST)
+    assert difference.low < difference.difference < difference.high
+    assert difference.high > 2.0
+
+
 @pytest.mark.parametrize("n_clusters", [1, 7])
 @pytest.mark.parametrize("scale", [POSITIVE, ROOT, COSINE, FRACTION])
 def test_few_clusters_give_no_interval(n_clusters, scale):

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from mlipbench.status import Role, Status
+from mlipbench.errors import ConfigError
+from mlipbench.status import Role, Status, Task
 
 if TYPE_CHECKING:
     from plan_world import World
@@ -258,3 +259,84 @@ def test_adsorption_energies_with_references_the_model_does_not_cover_are_refuse
     (world.folder / "data/refs.json").write_text('{"systems": {}}')
     found = cell(world.plan(), "adsorption_energy_mae_self")
     assert found.reason == "the references cannot be predicted: the model does not cover C"
+
+
+def test_without_energies_there_is_no_energy_metric_and_nothing_to_fit_on(world: World) -> None:
+    world.use_card()
+    world.entry["keys"]["energy"] = None
+    with pytest.raises(ConfigError, match=r"split 'train': what is fitted on or referred to needs `keys\.energy`"):
+        world.plan()
+    del world.entry["fit_split"]
+    assert {one.metric for one in world.plan().runs[0].cells} == {
+        "forces_mae",
+        "forces_rmse",
+        "forces_cosine_similarity",
+        "forces_magnitude_error",
+    }
+    world.suite["tasks"]["s2ef"]["metrics"] = [ENERGY]
+    assert cell(world.plan(), ENERGY).reason == "the labels hold no energy"
+
+
+def relaxing(world: World, **parameters: Any) -> None:
+    """Let the suite relax structures whose relaxed energy is known, and nothing else of their relaxed state."""
+    world.use_card()
+    world.suite["tasks"] = {"relaxation": parameters}
+    world.entry["keys"]["relaxed_energy"] = "lowest"
+    from plan_world import crystals
+
+    for split in ("train", "val"):
+        frames = crystals(4, seed=3)
+        for atoms in frames:
+            atoms.info["lowest"] = -2.0
+        world.write(split, frames)
+
+
+def test_relaxations_offer_what_the_labels_allow_and_what_needs_none(world: World) -> None:
+    relaxing(world)
+    plan = world.plan()
+    assert {one.metric for one in plan.runs[0].cells} == {
+        "energy_mae",
+        "energy_mse",
+        "energy_within_threshold",
+        "converged",
+        "steps",
+    }
+    assert {one.status for one in plan.runs[0].cells} == {Status.OK}
+    assert [(split.task, split.split) for split in plan.runs[0].splits] == [(Task.RELAXATION, "val")]
+    world.suite["tasks"]["relaxation"]["metrics"] = ["positions_mae", "adsorbate_height"]
+    assert cell(world.plan(), "positions_mae").reason == "the labels hold no relaxed positions"
+    assert cell(world.plan(), "adsorbate_height").reason == "the structures hold no tags"
+
+
+def test_relaxed_energies_of_another_reference_are_not_comparable(world: World) -> None:
+    relaxing(world)
+    world.card["capabilities"]["energy_reference"] = "adsorption"
+    for metric in ("energy_mae", "energy_mse", "energy_within_threshold"):
+        reason = cell(world.plan(), metric).reason
+        assert reason is not None
+        assert reason.startswith("the model's energies are adsorption, the labels' total; ")
+    assert cell(world.plan(), "steps").status is Status.OK
+
+
+def test_a_shift_for_relaxed_energies_is_fitted_on_structures_as_they_are(world: World) -> None:
+    relaxing(world)
+    world.suite["datasets"]["toy"]["energy"] = [{"shift": "per_element"}]
+    splits = {(split.task, split.split): split.role for split in world.plan().runs[0].splits}
+    assert splits == {(Task.S2EF, "train"): Role.SHIFT, (Task.RELAXATION, "val"): Role.EVALUATE}
+    world.suite["tasks"]["relaxation"]["metrics"] = ["steps"]
+    assert [split.role for split in world.plan().runs[0].splits] == [Role.EVALUATE]
+
+
+def test_the_parameters_of_a_relaxation_are_part_of_plan_and_key(world: World) -> None:
+    relaxing(world)
+    first = world.plan()
+    world.suite["tasks"]["relaxation"]["maxstep"] = 0.2
+    second = world.plan()
+    assert first.runs[0].sha256 != second.runs[0].sha256
+    assert cell(first, "steps").comparability_key != cell(second, "steps").comparability_key
+
+
+def test_an_unknown_metric_names_close_ones_of_its_task(world: World) -> None:
+    world.suite["tasks"] = {"relaxation": {"metrics": ["energy_within_treshold"]}}
+    with pytest.raises(ConfigError, match=r"tasks\.relaxation\.metrics.*did you mean energy_within_threshold"):
+        world.plan()

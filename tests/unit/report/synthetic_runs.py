@@ -10,7 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlipbench.metrics.errors import S2EF_METRICS, StructureErrors, evaluate
+from mlipbench.metrics.catalogue import TASK_METRICS
+from mlipbench.metrics.definition import evaluate
+from mlipbench.metrics.relaxation import RelaxationErrors
+from mlipbench.metrics.values import StructureErrors
+from mlipbench.status import Task
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +24,7 @@ N = 40
 
 @dataclass
 class Run:
-    """One synthetic run: every structure has one atom, its own cluster, and force errors of a given size (eV/Å)."""
+    """One synthetic run: every structure has one atom, its own cluster, and errors of a given size (eV/Å, or Å)."""
 
     model: str
     error: float = 0.05
@@ -32,6 +36,7 @@ class Run:
     started: str = "2026-01-02T03:04:05Z"
     split: str = "test"
     dataset: str = "toys"
+    task: Task = Task.S2EF
     metrics: tuple[str, ...] = ("forces_mae",)
     record: dict[str, Any] = field(default_factory=dict)
     manifest: dict[str, Any] = field(default_factory=dict)
@@ -45,17 +50,19 @@ class Run:
         directory.mkdir(parents=True)
         errors = self._errors()
         if self.scores:
-            _write_scores(directory / "scores" / "s2ef" / self.dataset / f"{self.split}.parquet", errors)
+            _write_scores(directory / "scores" / self.task / self.dataset / f"{self.split}.parquet", errors)
         records = [self._record(metric, errors) for metric in self.metrics]
         _dump(directory / "metrics.json", {"schema_version": 1, "metrics": records})
         _dump(directory / "manifest.json", self._manifest(run_id) | self.manifest)
         return directory
 
-    def _errors(self) -> StructureErrors:
+    def _errors(self) -> StructureErrors | RelaxationErrors:
         rng = np.random.default_rng(self.draw)
         size = 3.0 * np.abs(self.error + self.noise * rng.standard_normal(N))
         ones = np.ones(N, dtype=np.int64)
         nothing = np.full(N, np.nan)
+        if self.task is Task.RELAXATION:
+            return RelaxationErrors(ones, ones, size, size, size, 100 * size, 1.0 * ones, size)
         return StructureErrors(
             n_atoms=ones,
             n_free=ones,
@@ -69,12 +76,12 @@ class Run:
             stress_n=0 * ones,
         )
 
-    def _record(self, metric: str, errors: StructureErrors) -> dict[str, Any]:
-        value = evaluate(S2EF_METRICS[metric], errors, np.arange(N))
+    def _record(self, metric: str, errors: StructureErrors | RelaxationErrors) -> dict[str, Any]:
+        value = evaluate(TASK_METRICS[self.task].definitions[metric], errors, np.arange(N))
         own = {
             "dataset": self.dataset,
             "split": self.split,
-            "task": "s2ef",
+            "task": self.task,
             "metric": metric,
             "status": "ok",
             "comparability_key": f"{self.key}-{metric}",
@@ -109,7 +116,7 @@ class Run:
             ],
             "splits": [
                 {
-                    "task": "s2ef",
+                    "task": self.task,
                     "dataset": self.dataset,
                     "split": self.split,
                     "role": "evaluate",
@@ -123,7 +130,7 @@ class Run:
         }
 
 
-def _write_scores(path: Path, errors: StructureErrors) -> None:
+def _write_scores(path: Path, errors: StructureErrors | RelaxationErrors) -> None:
     path.parent.mkdir(parents=True)
     columns: dict[str, Any] = {
         "index": np.arange(N),
@@ -132,7 +139,7 @@ def _write_scores(path: Path, errors: StructureErrors) -> None:
         "ok": np.ones(N, dtype=bool),
         "energy_applicable": np.ones(N, dtype=bool),
     }
-    for name in StructureErrors.__dataclass_fields__:
+    for name in errors.__dataclass_fields__:
         column = getattr(errors, name)
         columns[name] = pa.nulls(N, pa.float64()) if column is None else pa.array(column, from_pandas=True)
     pq.write_table(pa.table(columns), path)

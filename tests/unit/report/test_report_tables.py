@@ -12,6 +12,7 @@ from mlipbench.report.numbers import DisplayUnit, display_units, format_number
 from mlipbench.report.rows import leaderboard_rows
 from mlipbench.report.table import build_tables
 from mlipbench.report.terminal import to_text
+from mlipbench.status import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +54,25 @@ def test_higher_is_better_where_the_metric_says_so(make_run: Make, tmp_path: Pat
     (table,) = tables(tmp_path)
     assert bold(table) == {"good"}
     assert table.columns[0].unit == ""
+
+
+def test_relaxations_are_ranked_by_their_own_metrics(make_run: Make, tmp_path: Path) -> None:
+    metrics = ("average_distance_within_threshold", "steps")
+    make_run("near", error=0.02, draw=1, task=Task.RELAXATION, metrics=metrics)
+    make_run("far", error=0.10, draw=2, task=Task.RELAXATION, metrics=metrics)
+    (table,) = tables(tmp_path)
+    assert [[cell.best for cell in row.cells] for row in table.rows] == [[True, True], [False, False]]
+    assert [column.title for column in table.columns] == ["ADwT", "Steps"]
+    assert [column.unit for column in table.columns] == ["%", ""]
+
+
+def test_what_improves_neither_way_is_shown_without_rank_or_arrow(make_run: Make, tmp_path: Path) -> None:
+    make_run("low", error=0.02, draw=1, task=Task.RELAXATION, metrics=("adsorbate_height",))
+    make_run("high", error=0.90, draw=2, task=Task.RELAXATION, metrics=("adsorbate_height",))
+    (table,) = tables(tmp_path)
+    assert bold(table) == set()
+    assert [row.model for row in table.rows] == ["high", "low"]  # by name
+    assert "Adsorbate height (Å) |" in to_markdown(collect([tmp_path / "results"]))
 
 
 def test_unlike_keys_stand_in_tables_of_their_own_and_are_never_ranked(make_run: Make, tmp_path: Path) -> None:

@@ -65,8 +65,9 @@ def predict(plan: Plan, directory: RunDirectory, planned: Any, fake: Fake) -> No
     assert labels.forces is not None
     forces = np.where(np.repeat(lost, structures.counts)[:, None], np.nan, labels.forces + fake.forces)
     reasons = fake.failed.get(planned.split, {}) | fake.declined.get(planned.split, {})
-    block = PredictionBlock(structures.offsets, energy, forces.astype(np.float32), None, state, reasons)
+    columns = {"energy": energy, "forces": forces.astype(np.float32)}
+    block = PredictionBlock(structures.offsets, columns, state, reasons)
     path = directory.predictions(planned.task, planned.dataset, planned.split)
-    store = SplitStore(path, structures.counts, np.array([0, n]))
+    store = SplitStore(path, structures.counts, np.array([0, n]), planned.task)
     store.commit(0, block, [])
     store.finish(data.names)

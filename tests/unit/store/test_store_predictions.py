@@ -9,13 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlipbench.errors import ResultsError
+from mlipbench.status import Task
 from mlipbench.store import predictions
 from mlipbench.store.predictions import PredictionBlock, SplitStore, State, read_predictions
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mlipbench.typing import IntArray, StrArray
+    from mlipbench.typing import AnyArray, IntArray, StrArray
 
 COUNTS = np.array([2, 1, 3, 2, 1, 4])
 BOUNDS = np.array([0, 2, 3, 6])
@@ -37,11 +38,12 @@ def block(first: int, last: int, *, forces: bool = True, stress: bool = True) ->
     force_rows = (atoms[:, None] + np.arange(3) / 4).astype(np.float32)
     force_rows[np.repeat(lost, counts)] = np.nan
     stress_rows = np.repeat(np.arange(first, last)[:, None] / 8, 6, axis=1).astype(np.float32)
+    columns: dict[str, AnyArray] = {"energy": energy}
+    columns |= {"forces": force_rows} if forces else {}
+    columns |= {"stress": stress_rows} if stress else {}
     return PredictionBlock(
         offsets=np.concatenate([[0], np.cumsum(counts)]),
-        energy=energy,
-        forces=force_rows if forces else None,
-        stress=stress_rows if stress else None,
+        columns=columns,
         state=state,
         reasons={i - first: reason for i, reason in REASONS.items() if first <= i < last},
     )
@@ -52,11 +54,11 @@ def timing(batch: int) -> dict[str, Any]:
 
 
 def write(path: Path, order: tuple[int, ...] = (0, 1, 2), reopen: int | None = None, **what: bool) -> Path:
-    store = SplitStore(path, COUNTS, BOUNDS)
+    store = SplitStore(path, COUNTS, BOUNDS, Task.S2EF)
     for done, batch in enumerate(order):
         if done == reopen:
             store.close()
-            store = SplitStore(path, COUNTS, BOUNDS)
+            store = SplitStore(path, COUNTS, BOUNDS, Task.S2EF)
         store.commit(batch, block(int(BOUNDS[batch]), int(BOUNDS[batch + 1]), **what), [timing(batch)])
     store.finish(names)
     return path
@@ -91,25 +93,22 @@ def test_ledger_is_removed_when_the_file_is_there(tmp_path: Path) -> None:
 
 
 def test_blocks_are_read_back_equal(tmp_path: Path) -> None:
-    (read,) = read_predictions(write(tmp_path / "x.parquet"))
+    (read,) = read_predictions(write(tmp_path / "x.parquet"), Task.S2EF)
     expected = block(0, 6)
     np.testing.assert_array_equal(read.offsets, [0, 2, 3, 6, 8, 9, 13])
-    np.testing.assert_array_equal(read.energy, expected.energy)
+    np.testing.assert_array_equal(read.columns["energy"], expected.columns["energy"])
     np.testing.assert_array_equal(read.state, expected.state)
-    assert expected.forces is not None
-    assert read.forces is not None
-    assert read.forces.dtype == np.float32
-    np.testing.assert_array_equal(read.forces, expected.forces)
-    assert read.stress is not None
-    np.testing.assert_array_equal(read.stress[3], [0.375] * 6)
-    assert np.isnan(read.stress[[2, 4]]).all()
+    assert read.columns["forces"].dtype == np.float32
+    np.testing.assert_array_equal(read.columns["forces"], expected.columns["forces"])
+    np.testing.assert_array_equal(read.columns["stress"][3], [0.375] * 6)
+    assert np.isnan(read.columns["stress"][[2, 4]]).all()
     assert read.reasons == REASONS
 
 
 @pytest.mark.parametrize(("forces", "stress"), [(True, False), (False, True), (False, False)])
-def test_properties_that_were_not_asked_for_are_none(tmp_path: Path, *, forces: bool, stress: bool) -> None:
-    (read,) = read_predictions(write(tmp_path / "x.parquet", forces=forces, stress=stress))
-    assert (read.forces is not None, read.stress is not None) == (forces, stress)
+def test_properties_that_were_not_asked_for_are_absent(tmp_path: Path, *, forces: bool, stress: bool) -> None:
+    (read,) = read_predictions(write(tmp_path / "x.parquet", forces=forces, stress=stress), Task.S2EF)
+    assert ("forces" in read.columns, "stress" in read.columns) == (forces, stress)
 
 
 @given(order=st.permutations([0, 1, 2]), reopen=st.one_of(st.none(), st.integers(0, 2)))
@@ -121,11 +120,11 @@ def test_file_is_the_same_to_the_byte_whatever_the_order(tmp_path: Path, order: 
 
 def test_reopened_store_knows_what_is_committed_and_how_long_it_took(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
-    store = SplitStore(path, COUNTS, BOUNDS)
+    store = SplitStore(path, COUNTS, BOUNDS, Task.S2EF)
     store.commit(2, block(3, 6), [timing(2)])
     store.commit(0, block(0, 2), [timing(0), timing(0)])
     store.close()
-    again = SplitStore(path, COUNTS, BOUNDS)
+    again = SplitStore(path, COUNTS, BOUNDS, Task.S2EF)
     assert set(again.committed) == {0, 2}
     assert again.timings == [timing(2), timing(0), timing(0)]
     again.close()
@@ -133,20 +132,20 @@ def test_reopened_store_knows_what_is_committed_and_how_long_it_took(tmp_path: P
 
 def test_batch_after_a_torn_tail_is_open_again(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
-    store = SplitStore(path, COUNTS, BOUNDS)
+    store = SplitStore(path, COUNTS, BOUNDS, Task.S2EF)
     for batch in (0, 1):
         store.commit(batch, block(int(BOUNDS[batch]), int(BOUNDS[batch + 1])), [])
     store.close()
     ledger = tmp_path / "x.ledger"
     ledger.write_bytes(ledger.read_bytes()[:-1])
-    again = SplitStore(path, COUNTS, BOUNDS)
+    again = SplitStore(path, COUNTS, BOUNDS, Task.S2EF)
     assert set(again.committed) == {0}
     again.close()
 
 
 def test_finishing_too_early_is_refused_and_loses_nothing(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
-    store = SplitStore(path, COUNTS, BOUNDS)
+    store = SplitStore(path, COUNTS, BOUNDS, Task.S2EF)
     store.commit(0, block(0, 2), [])
     with pytest.raises(ResultsError, match="2 batches were never committed"):
         store.finish(names)
@@ -168,24 +167,24 @@ def test_row_groups_hold_about_the_wanted_number_of_values(tmp_path: Path, monke
         path = write(tmp_path / f"{limit}.parquet")
         with pq.ParquetFile(path) as file:
             assert [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] == sizes
-        energy = np.concatenate([part.energy for part in read_predictions(path)])
-        np.testing.assert_array_equal(energy, block(0, 6).energy)
+        energy = np.concatenate([part.columns["energy"] for part in read_predictions(path, Task.S2EF)])
+        np.testing.assert_array_equal(energy, block(0, 6).columns["energy"])
 
 
 def test_group_of_failures_only_reads_as_missing_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predictions, "ROW_GROUP_VALUES", 1)
-    parts = list(read_predictions(write(tmp_path / "x.parquet")))
+    parts = list(read_predictions(write(tmp_path / "x.parquet"), Task.S2EF))
     assert parts[1].state.tolist() == [State.FAILED]
-    assert np.isnan(parts[1].energy).all()
-    assert parts[1].forces is None or np.isnan(parts[1].forces).all()
+    assert np.isnan(parts[1].columns["energy"]).all()
+    assert np.isnan(parts[1].columns["forces"]).all()
 
 
 def test_split_without_structures_is_an_empty_file(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     empty: IntArray = np.zeros(0, dtype=np.int64)
-    SplitStore(path, empty, np.zeros(1, dtype=np.int64)).finish(names)
+    SplitStore(path, empty, np.zeros(1, dtype=np.int64), Task.S2EF).finish(names)
     assert pq.read_table(path).num_rows == 0
-    assert list(read_predictions(path)) == []
+    assert list(read_predictions(path, Task.S2EF)) == []
 
 
 @pytest.mark.parametrize("keep", [0, 3, 0.5, 0.99])
@@ -194,7 +193,7 @@ def test_damaged_file_is_one_line(tmp_path: Path, keep: float) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[: int(keep * len(whole)) if keep < 1 else int(keep)])
     with pytest.raises(ResultsError, match=r"x\.parquet: damaged: ") as caught:
-        list(read_predictions(path))
+        list(read_predictions(path, Task.S2EF))
     assert "\n" not in str(caught.value)
 
 
@@ -202,17 +201,57 @@ def test_file_of_another_schema_is_one_line(tmp_path: Path) -> None:
     path = write(tmp_path / "x.parquet")
     pq.write_table(pq.read_table(path).drop_columns(["state"]), path)
     with pytest.raises(ResultsError, match=r"x\.parquet: damaged: "):
-        list(read_predictions(path))
+        list(read_predictions(path, Task.S2EF))
 
 
 def test_missing_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match=r"x\.parquet: there is no such file; the run did not finish this split"):
-        list(read_predictions(tmp_path / "x.parquet"))
+        list(read_predictions(tmp_path / "x.parquet", Task.S2EF))
 
 
 def test_asking_for_one_batch_does_not_copy_all(tmp_path: Path) -> None:
-    store = SplitStore(tmp_path / "x.parquet", COUNTS, BOUNDS)
+    store = SplitStore(tmp_path / "x.parquet", COUNTS, BOUNDS, Task.S2EF)
     view = store.committed
     store.commit(1, block(2, 3), [])
     assert 1 in view
     store.close()
+
+
+def relaxed_block() -> PredictionBlock:
+    """Make three relaxations of 2, 1 and 3 atoms, the second of which failed."""
+    return PredictionBlock(
+        offsets=np.array([0, 2, 3, 6]),
+        columns={
+            "energy": np.array([-1 / 3, np.nan, 2.0]),
+            "positions": np.where(np.arange(6)[:, None] == 2, np.nan, np.arange(18).reshape(6, 3) / 7),
+            "steps": np.array([12, 0, 300]),
+            "converged": np.array([True, False, False]),
+            "fmax": np.array([0.01, np.nan, 0.5]),
+        },
+        state=np.array([State.OK, State.FAILED, State.OK]),
+        reasons={1: "worker died"},
+    )
+
+
+def test_relaxations_are_stored_with_every_digit_of_their_positions(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    store = SplitStore(path, np.array([2, 1, 3]), np.array([0, 3]), Task.RELAXATION)
+    store.commit(0, relaxed_block(), [])
+    store.finish(names)
+    rows = pq.read_table(path).to_pylist()
+    assert [row["steps"] for row in rows] == [12, None, 300]
+    assert [row["converged"] for row in rows] == [True, None, False]
+    assert [row["fmax"] for row in rows] == [0.01, None, 0.5]
+    assert rows[0]["positions"] == [k / 7 for k in range(6)]
+    assert rows[1]["positions"] is None
+    assert rows[2]["positions"] == [k / 7 for k in range(9, 18)]
+    (read,) = read_predictions(path, Task.RELAXATION)
+    for name, values in relaxed_block().columns.items():
+        np.testing.assert_array_equal(read.columns[name], values)
+    assert read.reasons == {1: "worker died"}
+
+
+def test_predictions_of_another_task_are_one_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.parquet")
+    with pytest.raises(ResultsError, match=r"x\.parquet: damaged: "):
+        list(read_predictions(path, Task.RELAXATION))

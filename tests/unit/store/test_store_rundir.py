@@ -248,19 +248,18 @@ def test_full_disk_ends_with_exit_code_4_and_the_run_goes_on_when_there_is_room(
 def test_full_disk_at_the_last_step_keeps_the_ledger(tiny_disk: Path) -> None:
     import numpy as np
 
+    from mlipbench.status import Task
     from mlipbench.store.predictions import PredictionBlock, SplitStore, read_predictions
 
     counts = np.array([2000])
     path = tiny_disk / "x.parquet"
     rows = PredictionBlock(
         offsets=np.array([0, 2000]),
-        energy=np.array([-1.0]),
-        forces=np.arange(6000, dtype=np.float32).reshape(-1, 3),
-        stress=None,
+        columns={"energy": np.array([-1.0]), "forces": np.arange(6000, dtype=np.float32).reshape(-1, 3)},
         state=np.array([0]),
         reasons={},
     )
-    store = SplitStore(path, counts, np.array([0, 1]))
+    store = SplitStore(path, counts, np.array([0, 1]), Task.S2EF)
     store.commit(0, rows, [])
     ballast = tiny_disk / "ballast"
     ballast.write_bytes(bytes(90_000))
@@ -270,7 +269,7 @@ def test_full_disk_at_the_last_step_keeps_the_ledger(tiny_disk: Path) -> None:
     store.close()
     assert not path.exists()
     ballast.unlink()
-    again = SplitStore(path, counts, np.array([0, 1]))
+    again = SplitStore(path, counts, np.array([0, 1]), Task.S2EF)
     again.finish(lambda start, stop: np.array(["a"])[start:stop])
-    (read,) = read_predictions(path)
-    np.testing.assert_array_equal(read.forces, rows.forces)
+    (read,) = read_predictions(path, Task.S2EF)
+    np.testing.assert_array_equal(read.columns["forces"], rows.columns["forces"])

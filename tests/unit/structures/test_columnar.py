@@ -217,3 +217,25 @@ def test_memory_stays_small(tmp_path: Path) -> None:
     on_disk = sum(path.stat().st_size for path in (tmp_path / "s").iterdir())
     assert on_disk > 140e6
     assert peak < 30e6
+
+
+def test_labels_of_relaxed_states_are_cut_like_the_others(tmp_path: Path) -> None:
+    whole = batch()
+    found = Labels(relaxed_energy=np.arange(3.0), relaxed_positions=np.arange(18.0).reshape(6, 3))
+    split = write(tmp_path / "s", [(whole, found)])
+    part = split.labels(1, 2)
+    assert (part.energy, part.forces, part.stress) == (None, None, None)
+    np.testing.assert_array_equal(part.relaxed_energy, [1.0])
+    np.testing.assert_array_equal(part.relaxed_positions, [[6.0, 7.0, 8.0]])
+
+
+def test_structures_without_energies_say_so(tmp_path: Path) -> None:
+    split = write(tmp_path / "s", [(batch(), Labels())])
+    with pytest.raises(DatasetError, match="toy/all: the structures have no energies; name a split whose files hold"):
+        split.energies(0, 3)
+
+
+def test_relaxed_states_of_the_wrong_shape_are_refused(tmp_path: Path) -> None:
+    wrong = Labels(relaxed_positions=np.zeros((5, 3)))
+    with pytest.raises(ValueError, match=r"relaxed_positions has shape \(5, 3\), expected \(6, 3\)"):
+        write(tmp_path / "s", [(batch(), wrong)])

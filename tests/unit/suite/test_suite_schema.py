@@ -8,6 +8,7 @@ from mlipbench.datasets.entry import load_entry
 from mlipbench.datasets.names import entry_names
 from mlipbench.errors import ConfigError, PrerequisiteError
 from mlipbench.models.registry import card_names
+from mlipbench.status import Task
 from mlipbench.suite import catalogue, load_suite, suite_names, suite_path
 
 if TYPE_CHECKING:
@@ -180,3 +181,28 @@ def test_shipped_suites_lie_in_the_wheel_or_beside_the_package(
     monkeypatch.setattr(catalogue, "__file__", str(package / "catalogue.py"))
     assert suite_names() == ["a", "b"]
     assert suite_path("a") == folder / "a.yaml"
+
+
+def test_relaxations_have_the_parameters_of_oc20_unless_told(suite_file: Path) -> None:
+    suite_file.write_text(GOOD.replace("s2ef: {metrics: [forces_mae]}", "relaxation: {fmax: 0.05, steps: 100}"))
+    tasks = load_suite(str(suite_file)).tasks
+    assert list(tasks.chosen()) == [Task.RELAXATION]
+    parameters = {"fmax": 0.05, "steps": 100, "maxstep": 0.04, "memory": 50, "damping": 1.0, "alpha": 70.0}
+    assert tasks.chosen()[Task.RELAXATION].model_dump(exclude={"metrics"}) == parameters
+
+
+@pytest.mark.parametrize(
+    ("new", "expected"),
+    [
+        ("{}", "tasks: name at least one task; there are s2ef, relaxation"),
+        ("{relaxation: {fmax: 0}}", "tasks.relaxation.fmax"),
+        ("{relaxation: {alpha: .inf}}", "tasks.relaxation.alpha"),
+        ("{relaxation: {steps: 1.5}}", "tasks.relaxation.steps"),
+        ("{relaxation: {optimizer: FIRE}}", "tasks.relaxation.optimizer"),
+        ("{md: {}}", "tasks.md"),
+    ],
+)
+def test_wrong_tasks_are_refused_in_one_line(suite_file: Path, new: str, expected: str) -> None:
+    line = refusal(suite_file, "\n  s2ef: {metrics: [forces_mae]}", f" {new}")
+    assert expected in line
+    assert "\n" not in line

@@ -4,11 +4,12 @@ import pytest
 from mlipbench.execution.requests import verify_message
 from mlipbench.models.interface import Adapter, LoadRequest, Property
 from mlipbench.protocol import decode, encode
+from mlipbench.tasks import TaskRequest
 from mlipbench.testing import toys
 from mlipbench.worker.consistency import verify
 from mlipbench.worker.session import Session
 
-EFS = frozenset(Property)
+EFS = TaskRequest(frozenset(Property))
 
 
 class Disturbed(toys.SpringAdapter):

@@ -4,13 +4,16 @@ import numpy as np
 import pytest
 
 from mlipbench.errors import ConfigError
-from mlipbench.execution.requests import LoadModel, load_message, predict_message
+from mlipbench.execution.requests import LoadModel, load_message, task_message
 from mlipbench.models.interface import Property
 from mlipbench.protocol import Message, MessageKind, decode
+from mlipbench.tasks import TaskRequest
 from mlipbench.worker import main as worker_main
 from mlipbench.worker.loading import count_parameters
 from mlipbench.worker.main import HANDLERS, answer
 from mlipbench.worker.session import Session
+
+ENERGY = TaskRequest(frozenset({Property.ENERGY}))
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def test_loading_then_predicting(session, batch):
     loaded = answer(session, load_message(LoadModel("mlipbench.testing.toys:SpringAdapter")))
     assert loaded.kind == MessageKind.LOADED
     assert loaded.header["parameters"] is None
-    reply = answer(session, predict_message(3, batch, [Property.ENERGY]))
+    reply = answer(session, task_message(3, batch, ENERGY))
     assert (reply.kind, reply.header["id"]) == (MessageKind.PREDICTED, 3)
     np.testing.assert_array_equal(reply.arrays["ok"], [True] * 3)
 
@@ -43,7 +46,7 @@ def test_a_model_that_fails_to_load_leaves_none_behind(session, batch):
     answer(session, load_message(LoadModel("mlipbench.testing.toys:SpringAdapter")))
     broken = load_message(LoadModel("mlipbench.testing.toys:SpringAdapter", kwargs={"stiffness": "soft"}))
     assert answer(session, broken).kind == MessageKind.FAILED
-    assert answer(session, predict_message(0, batch, [])).header["error"] == "no model is loaded in this worker"
+    assert answer(session, task_message(0, batch, ENERGY)).header["error"] == "no model is loaded in this worker"
 
 
 class OutOfMemoryError(RuntimeError):

@@ -1,0 +1,43 @@
+"""The metrics of every task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from mlipbench.metrics.errors import S2EF_METRICS
+from mlipbench.metrics.relaxation import RELAXATION_METRICS, RelaxationErrors
+from mlipbench.metrics.values import StructureErrors
+from mlipbench.status import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlipbench.metrics.definition import MetricDefinition
+
+
+@dataclass(frozen=True, slots=True)
+class TaskMetrics:
+    """What a task is scored by.
+
+    Attributes:
+        columns: Class of the score columns, one row per structure.
+        definitions: The metrics by name, in the order of tables.
+    """
+
+    columns: type[StructureErrors | RelaxationErrors]
+    definitions: Mapping[str, MetricDefinition[Any]]
+
+
+TASK_METRICS: Final[Mapping[Task, TaskMetrics]] = MappingProxyType(
+    {
+        Task.S2EF: TaskMetrics(StructureErrors, S2EF_METRICS),
+        Task.RELAXATION: TaskMetrics(RelaxationErrors, RELAXATION_METRICS),
+    }
+)
+
+
+def find_metric(task: str, metric: str) -> MetricDefinition[Any] | None:
+    """Return the definition of a metric; None where there is no such task or metric, as in published rows."""
+    return TASK_METRICS[Task(task)].definitions.get(metric) if task in set(Task) else None
