@@ -92,11 +92,12 @@ def plan_splits(
 
 
 def _request(task: Task, card: ModelCard, split: Split, roles: set[Role], suite: Suite) -> TaskRequest:
-    """Return what the worker is asked for: what the labels can judge; for shifts and references energies alone.
+    """Return what the worker is asked for.
 
-    Where all labels are hidden, somebody else will judge energies and forces.
+    For s2ef that is what the labels can judge, and energies alone for shifts and references; where all labels are hidden,
+    somebody else will judge energies and forces. Other tasks follow the forces, with the parameters that the suite gives.
     """
-    if task is Task.RELAXATION:
+    if task is not Task.S2EF:
         parameters = suite.tasks.chosen()[task].model_dump(exclude={"metrics"})
         return TaskRequest(frozenset({Property.ENERGY, Property.FORCES}), task, MappingProxyType(parameters))
     wanted = {Property.ENERGY}
