@@ -59,7 +59,9 @@ class MetricDefinition(Generic[Columns]):
     @property
     def needs_one_reference(self) -> bool:
         """Whether predicted and labelled energies must be measured against the same reference."""
-        return not self.own_references and not self.needs.isdisjoint({Quantity.ENERGY, Quantity.RELAXED_ENERGY})
+        if self.own_references or Quantity.CLUSTERS in self.needs:  # within a cluster no reference enters
+            return False
+        return not self.needs.isdisjoint({Quantity.ENERGY, Quantity.RELAXED_ENERGY})
 
 
 def numerator_denominator(

@@ -194,6 +194,11 @@ def _adsorption(columns: StructureErrors) -> FloatArray:
     return np.full(columns.n_atoms.shape, np.nan) if error is None else np.abs(error)
 
 
+def _relative(columns: StructureErrors) -> FloatArray:
+    error = columns.relative_energy_error
+    return np.full(columns.n_atoms.shape, np.nan) if error is None else np.abs(error)
+
+
 _LOWER, _HIGHER = Direction.LOWER, Direction.HIGHER
 _ENERGY, _FORCES = frozenset({Quantity.ENERGY}), frozenset({Quantity.FORCES})
 _MEAN = Scale(Kind.POSITIVE)
@@ -258,6 +263,12 @@ _DEFINITIONS: Final[tuple[MetricDefinition[StructureErrors], ...]] = (
         "adsorption_energy_mae_self", "eV", _LOWER, "Adsorption energy MAE (own references)",
         "mean over structures of |ΔE_ads|, the model's adsorption energy formed from its own slab and gas energies",
         _adsorption, _ones, _MEAN, _ENERGY, own_references=True,
+    ),
+    MetricDefinition(
+        "relative_energy_mae", "eV", _LOWER, "Energy MAE within clusters",
+        "mean over structures of |ΔE - mean ΔE of the structures of the same cluster and composition|, such as frames "
+        "of a relaxation; structures without another one are left out",
+        _relative, _ones, _MEAN, _ENERGY | {Quantity.CLUSTERS},
     ),
 )  # fmt: skip
 

@@ -22,7 +22,7 @@ class Direction(StrEnum):
 
 
 class Quantity(StrEnum):
-    """What a metric can need of a split, by the name of the column: labels, and tags."""
+    """What a metric can need of a split, by the name of the column: labels, tags, and clusters."""
 
     ENERGY = "energy"
     FORCES = "forces"
@@ -30,6 +30,7 @@ class Quantity(StrEnum):
     RELAXED_ENERGY = "relaxed_energy"
     RELAXED_POSITIONS = "relaxed_positions"
     TAGS = "tags"
+    CLUSTERS = "cluster_names"
 
 
 class Kind(StrEnum):
@@ -192,6 +193,8 @@ class StructureErrors:
         stress_n: Number of stress components compared, 6 or 0.
         adsorption_energy_error: Predicted minus reference adsorption energy, eV, where the caller formed one (with
             `dataclasses.replace`); None where nobody did.
+        relative_energy_error: `energy_error` minus its mean over the structures of the same cluster and composition,
+            eV, where the caller formed it; NaN for a structure without another one. None where nobody did.
 
     Raises:
         ValueError: If the columns differ in length.
@@ -208,6 +211,7 @@ class StructureErrors:
     stress_abs_sum: FloatArray
     stress_n: IntArray
     adsorption_energy_error: FloatArray | None = None
+    relative_energy_error: FloatArray | None = None
 
     def __post_init__(self) -> None:
         """Refuse columns that cannot belong together."""

@@ -123,7 +123,7 @@ def why_no_metric(
     """Return why one metric of a predictable split cannot be had, or None."""
     missing = [needed for needed in Quantity if needed in definition.needs - split.column_names]
     if missing:
-        holder = "structures" if missing[0] is Quantity.TAGS else "labels"
+        holder = "structures" if missing[0] in {Quantity.TAGS, Quantity.CLUSTERS} else "labels"
         return f"the {holder} hold no {missing[0].replace('_', ' ')}"
     if Quantity.STRESS in definition.needs and Property.STRESS not in capabilities.properties:
         return "the model predicts no stress"

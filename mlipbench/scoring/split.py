@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from mlipbench.errors import ResultsError
+from mlipbench.metrics.values import StructureErrors
+from mlipbench.scoring.relative import relative_errors
 from mlipbench.scoring.relaxation import score_relaxed
 from mlipbench.scoring.s2ef import score_predicted
 from mlipbench.status import Task
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlipbench.metrics.relaxation import RelaxationErrors
-    from mlipbench.metrics.values import StructureErrors
     from mlipbench.scoring.treatment import Treatment
     from mlipbench.store.predictions import PredictionBlock
     from mlipbench.structures.columnar import Split
@@ -81,8 +82,11 @@ def score_split(path: Path, task: Task, split: Split, size: int, treatment: Trea
         start = stop
     if start != size:
         raise ResultsError(f"predictions of {start} structures, expected {size}", file=path)
+    errors = _join([errors for errors, _ in scored])
+    if isinstance(errors, StructureErrors) and split.has_cluster_names:
+        errors = replace(errors, relative_energy_error=relative_errors(errors.energy_error, split))
     return SplitScores(
-        errors=_join([errors for errors, _ in scored]),
+        errors=errors,
         state=np.concatenate(states),
         energy_applicable=np.concatenate([applicable for _, applicable in scored]),
         clusters=np.asarray(split.clusters[:size]),

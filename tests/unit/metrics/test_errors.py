@@ -95,6 +95,7 @@ def test_every_definition_is_complete():
         "energy_forces_within_threshold": "1",
         "stress_mae": "eV/Å³",
         "adsorption_energy_mae_self": "eV",
+        "relative_energy_mae": "eV",
     }
     assert all(definition.name == name for name, definition in S2EF_METRICS.items())
 

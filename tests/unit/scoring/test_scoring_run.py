@@ -93,6 +93,33 @@ def test_declined_structures_alone_are_no_failure(model: World) -> None:
     assert "not applicable to 2 structures: no Xe" in found.reason
 
 
+def test_energies_within_clusters_know_no_reference(model: World) -> None:
+    frames = crystals(9, seed=8) + crystals(2, seed=9, symbols="MgO2")
+    for number, atoms in enumerate(frames):
+        atoms.info["sid"] = "abbccddddbb"[number]
+    model.write("val", frames)
+    model.entry["cluster"] = "key"
+    model.entry["splits"] = {"val": {"files": ["val.xyz"]}}
+    model.entry["fit_split"] = None
+    model.entry["keys"] = {"energy": "energy", "forces": "forces", "cluster": "sid"}
+    model.card["capabilities"]["energy_reference"] = "adsorption"  # the energies themselves are not comparable
+    #        a    b          c          d                       b, of another composition
+    errors = [9.0, 5.0, 5.5, -3.0, 1.0, 0.0, 0.5, 1.0, 40.0, 7.0, 7.25]
+    fake = Fake(energy={"val": errors}, failed={"val": {8: "worker died"}})
+    records = score_run(make_run(model, fake), model.location)
+    assert metric(records, "energy_mae").status is Status.NOT_APPLICABLE
+    found = metric(records, "relative_energy_mae")
+    # by hand: b 0.25 twice, c 2 twice, d 0.5, 0 and 0.5 about the mean of three, b of MgO2 0.125 twice; a has no other
+    assert found.value == pytest.approx((2 * 0.25 + 2 * 2.0 + 2 * 0.5 + 2 * 0.125) / 9)
+    assert (found.n, found.status) == (9, Status.PARTIAL)
+
+
+def test_without_clusters_no_energies_are_relative(model: World) -> None:
+    model.suite["tasks"]["s2ef"]["metrics"] = ["relative_energy_mae"]
+    found = metric(score_run(make_run(model, Fake()), model.location), "relative_energy_mae")
+    assert found.reason == "the structures hold no cluster names"
+
+
 def test_a_gap_is_the_mean_of_the_other_splits_minus_the_base(model: World) -> None:
     model.write("val", crystals(9, seed=8))
     model.write("refs", crystals(10, seed=9))
