@@ -148,6 +148,32 @@ def test_mdsims_splits_are_those_of_its_code(drawn):
     assert [len(found), found[:5].tolist(), int(found.sum()), digest] == expected
 
 
+FRAMES = {  # as published
+    "aspirin": 211762,
+    "azobenzene": 99999,
+    "benzene": 627983,
+    "ethanol": 555092,
+    "malonaldehyde": 993237,
+    "naphthalene": 326250,
+    "paracetamol": 106490,
+    "salicylic": 320231,
+    "toluene": 442790,
+    "uracil": 133770,
+}
+
+
+@pytest.mark.parametrize("molecule", FRAMES)
+def test_blocks_of_md17_follow_each_other_in_time(molecule):
+    splits = load_entry(f"md17-{molecule}").splits
+    n = FRAMES[molecule]
+    train, val, test = (selection(n, splits[f"blocked_{part}"], None) for part in ("train", "val", "test"))
+    assert (len(train), len(val)) == (950, 50)
+    assert train[-1] < 0.6 * n < val[0]
+    assert val[-1] < 0.75 * n < test[0]
+    assert len(test) == pytest.approx(0.2 * n, abs=1)
+    assert test[-1] == n - 1
+
+
 def test_leignns_split_is_pythons_shuffle():
     order = list(range(10))
     random.seed(234)
