@@ -1,11 +1,11 @@
 """Label the ``mini-slabs`` dataset with RPBE DFT (GPAW, LCAO), check the labels and pack them in OC20's layout.
 
-Needs GPAW, ASE and NumPy only; run from the folder above this one (``mlipbench/datasets/mini``)::
+Needs GPAW, ASE and NumPy only; run from the root of the repository::
 
     export OMP_NUM_THREADS=1
-    nice -n 10 python -m slabs.generate run --workers 2
-    nice -n 10 python -m slabs.generate check --workers 2
-    python -m slabs.generate pack
+    nice -n 10 python -m mlipbench.datasets.mini.slabs.generate run --workers 2
+    nice -n 10 python -m mlipbench.datasets.mini.slabs.generate check --workers 2
+    python -m mlipbench.datasets.mini.slabs.generate pack
 
 Every finished frame is stored in the work directory at once (temporary file, then rename) and a restarted run skips
 what is already there.  Workers claim tasks one by one; a claim whose process has ended is taken over.
@@ -14,7 +14,6 @@ what is already there.  Workers claim tasks one by one; a claim whose process ha
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import multiprocessing
 import os
@@ -26,6 +25,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ase.optimize import BFGS
+
+from mlipbench.datasets.mini.files import load, write_atomic
 
 from .packing import pack
 from .systems import (
@@ -78,14 +79,6 @@ def calculator(settings: Settings, atoms: Atoms, log: Path) -> Any:
     )
 
 
-def write_atomic(path: Path, record: dict[str, Any]) -> None:
-    """Write JSON to a temporary file and rename it, so that a stored file is always complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(record))
-    temporary.rename(path)
-
-
 def evaluate(atoms: Atoms) -> dict[str, Any]:
     """Energies in eV and raw forces ``(n, 3)`` in eV/Å (no constraint applied), with geometry and cost in seconds."""
     start, cpu = time.time(), time.process_time()
@@ -109,12 +102,6 @@ def evaluate(atoms: Atoms) -> dict[str, Any]:
 def frame_path(work: Path, system: System, fid: int) -> Path:
     """Where one finished frame is stored."""
     return work / "frames" / f"{system.sid:03d}-{fid}.json"
-
-
-def load(path: Path) -> dict[str, Any]:
-    """One stored record."""
-    record: dict[str, Any] = json.loads(path.read_text())
-    return record
 
 
 def label_system(system: System, work: Path, limit: int, calc: Any) -> Any:

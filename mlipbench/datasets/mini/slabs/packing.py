@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import lzma
@@ -12,6 +11,8 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.io import write
+
+from mlipbench.datasets.mini.files import load, write_checksums
 
 from .systems import GAS_RULE, GASES, SPLITS, SUBSURFACE, Geometry, Settings, System, catalogue
 
@@ -28,7 +29,7 @@ def read_frames(work: Path) -> dict[int, list[dict[str, Any]]]:
     """Stored records by system id, in frame order."""
     found: dict[int, list[dict[str, Any]]] = {}
     for path in sorted((work / "frames").glob("*.json")):
-        record = json.loads(path.read_text())
+        record = load(path)
         found.setdefault(record["system"]["sid"], []).append(record)
     return found
 
@@ -95,11 +96,4 @@ def pack(work: Path, out: Path) -> None:
         for number in sorted({system.chunk for system, _, _ in members}):
             write_chunk(out / split, number, [row for row in members if row[0].chunk == number])
     (out / "references.json").write_text(json.dumps({"comment": COMMENT, "systems": table}, indent=1) + "\n")
-    write_checksums(out)
-
-
-def write_checksums(out: Path) -> None:
-    """Write ``SHA256SUMS`` over all data files."""
-    files = sorted([*out.glob("*/*.extxyz.xz"), *out.glob("*/*.txt"), out / "references.json"])
-    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(out).as_posix()}\n" for path in files]
-    (out / "SHA256SUMS").write_text("".join(lines))
+    write_checksums(out, sorted([*out.glob("*/*.extxyz.xz"), *out.glob("*/*.txt"), out / "references.json"]))
