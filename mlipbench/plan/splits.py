@@ -94,8 +94,9 @@ def plan_splits(
 def _request(task: Task, card: ModelCard, split: Split, roles: set[Role], suite: Suite) -> TaskRequest:
     """Return what the worker is asked for.
 
-    For s2ef that is what the labels can judge, and energies alone for shifts and references; where all labels are hidden,
-    somebody else will judge energies and forces. Other tasks follow the forces, with the parameters that the suite gives.
+    For s2ef that is what the labels can judge, and energies alone for shifts and references; where all labels are
+    hidden, somebody else will judge energies and forces. Other tasks follow the forces, with the parameters that the
+    suite gives.
     """
     if task is not Task.S2EF:
         parameters = suite.tasks.chosen()[task].model_dump(exclude={"metrics"})
