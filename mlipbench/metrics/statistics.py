@@ -333,7 +333,8 @@ def indistinguishable_from_best(
 
 def _too_few(n_clusters: int) -> str:
     """Say why there is no interval."""
-    return f"{n_clusters} clusters: fewer than the {MIN_CLUSTERS} an interval needs"
+    clusters = "1 cluster" if n_clusters == 1 else f"{n_clusters} clusters"
+    return f"{clusters}: fewer than the {MIN_CLUSTERS} an interval needs"
 
 
 def _no_width(n_clusters: int) -> str:

@@ -162,7 +162,8 @@ def _split_sentences(group: Group, manifests: Sequence[Manifest]) -> list[str]:
         if (split.task, split.dataset, split.role) == (group.task, group.dataset, Role.EVALUATE):
             part = "" if split.selection == "all" else f" ({split.selection})"
             independent = f", {clusters[split.split]} independent" if clusters.get(split.split) else ""
-            sentences.append(f"Split {split.split}: {split.n_expected} structures{part}{independent}.")
+            structures = "1 structure" if split.n_expected == 1 else f"{split.n_expected} structures"
+            sentences.append(f"Split {split.split}: {structures}{part}{independent}.")
     return sentences
 
 
