@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 import pytest
 
 from mlipbench.datasets.writer import ColumnarWriter
@@ -14,9 +17,11 @@ from mlipbench.structures import StructureBatch
 from mlipbench.structures.columnar import Labels, Split
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable
-    from pathlib import Path
 
+N_STRUCTURES = int(os.environ.get("MLIPBENCH_BENCHMARK_STRUCTURES", "1000000"))
+GIB = 2**30
 ATOMS = 73  # the mean size of OC20's structures
 
 
@@ -60,6 +65,34 @@ def interleaved(rounds: int, *candidates: Callable[[], object]) -> list[list[flo
 def median_ratio(first: list[float], second: list[float]) -> float:
     """Return the median of the ratios of neighbouring rounds."""
     return statistics.median(a / b for a, b in zip(first, second, strict=True))
+
+
+def peak_memory(process: subprocess.Popen[Any]) -> int:
+    """Wait for a process, and return the largest anonymous memory of it or of a child, in bytes, without mapped files.
+
+    Raises:
+        AssertionError: It failed.
+    """
+    watched, peak = psutil.Process(process.pid), 0
+    while process.poll() is None:
+        try:
+            family = [watched, *watched.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            break
+        for one in family:
+            try:
+                peak = max(peak, _anonymous(one.pid))
+            except (FileNotFoundError, KeyError, ProcessLookupError):
+                continue  # it has just ended
+        time.sleep(0.05)
+    assert process.wait() == 0
+    return peak
+
+
+def _anonymous(pid: int) -> int:
+    with Path(f"/proc/{pid}/status").open(encoding="utf-8") as file:
+        lines = dict(line.split(":", 1) for line in file)
+    return int(lines["RssAnon"].split()[0]) * 1024
 
 
 @pytest.fixture(autouse=True)

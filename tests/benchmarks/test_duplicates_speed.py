@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from conftest import ATOMS, synthetic_piece
-from test_scoring_memory import GIB, N_STRUCTURES, anonymous
+from conftest import ATOMS, GIB, N_STRUCTURES, peak_memory, synthetic_piece
 
 from mlipbench.datasets.writer import ColumnarWriter
 from mlipbench.structures.columnar import Split
@@ -56,15 +54,8 @@ def relaxations(folder: Path, n_structures: int) -> Split:
 def looked(folder: Path) -> tuple[int, int, float, int]:
     """Return structures repeated and found, processor seconds, and the largest anonymous memory in bytes."""
     child = subprocess.Popen([sys.executable, "-c", LOOK, str(folder)], stdout=subprocess.PIPE, text=True)
-    peak = 0
-    while child.poll() is None:
-        try:
-            peak = max(peak, anonymous(child.pid))
-        except (FileNotFoundError, KeyError):
-            break
-        time.sleep(0.05)
+    peak = peak_memory(child)
     said, _ = child.communicate()
-    assert child.returncode == 0
     n_repeated, n_found, seconds = said.split()
     return int(n_repeated), int(n_found), float(seconds), peak
 

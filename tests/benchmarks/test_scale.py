@@ -14,24 +14,20 @@ import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import yaml
-from conftest import ATOMS
+from conftest import ATOMS, GIB, N_STRUCTURES, peak_memory
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "datasets"))  # the makers of pickles
 lmdb = pytest.importorskip("lmdb")
 
 from pickle_helpers import data, done, whole  # noqa: E402
-from test_scoring_memory import anonymous  # noqa: E402
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(14_400)]
 
-N_STRUCTURES = int(os.environ.get("MLIPBENCH_BENCHMARK_STRUCTURES", "1000000"))
 FEW = 10_000
 FILE = 50_000
 FRAMES = 40  # of a relaxation
-GIB = 2**30
 SID, FID = 1_111_111_111, 1_222_222_222  # what stands in a sample for its names
 ENTRY = {
     "name": "large",
@@ -119,23 +115,8 @@ class Place:
         process = subprocess.Popen(
             [sys.executable, "-m", "mlipbench", *line], cwd=self.folder, env=env, stdout=subprocess.DEVNULL
         )
-        watched = psutil.Process(process.pid)
-        while process.poll() is None:
-            for one in self._family(watched):
-                try:
-                    self.peak = max(self.peak, anonymous(one.pid))
-                except (FileNotFoundError, KeyError, ProcessLookupError):
-                    continue  # it has just ended
-            time.sleep(0.05)
-        assert process.returncode == 0
+        self.peak = max(self.peak, peak_memory(process))
         return time.perf_counter() - begun
-
-    @staticmethod
-    def _family(process: psutil.Process) -> list[psutil.Process]:
-        try:
-            return [process, *process.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return []
 
     def both(self) -> tuple[float, float]:
         """Return the seconds of preparing and of evaluating."""

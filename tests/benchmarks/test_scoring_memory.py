@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 
 import pytest
+from conftest import GIB, N_STRUCTURES, peak_memory
 
 pytestmark = pytest.mark.benchmark
-
-N_STRUCTURES = int(os.environ.get("MLIPBENCH_BENCHMARK_STRUCTURES", "1000000"))
-GIB = 2**30
 
 SCORE = """
 import sys, threading, time
@@ -21,13 +18,6 @@ sys.path.insert(0, sys.argv[1])
 import test_scoring_memory
 test_scoring_memory.score(Path(sys.argv[2]))
 """
-
-
-def anonymous(pid: int) -> int:
-    """Return the anonymous memory of a process, bytes; mapped files do not count."""
-    with open(f"/proc/{pid}/status", encoding="utf-8") as file:  # noqa: PTH123
-        lines = dict(line.split(":", 1) for line in file)
-    return int(lines["RssAnon"].split()[0]) * 1024
 
 
 def score(folder) -> None:
@@ -82,15 +72,7 @@ def test_a_million_structures_are_scored_in_less_than_a_gibibyte(benchmark, tmp_
     def run() -> None:
         here = os.path.dirname(__file__)  # noqa: PTH120
         child = subprocess.Popen([sys.executable, "-c", SCORE, here, str(tmp_path)], stdout=subprocess.DEVNULL)
-        peak = 0
-        while child.poll() is None:
-            try:
-                peak = max(peak, anonymous(child.pid))
-            except (FileNotFoundError, KeyError):
-                break
-            time.sleep(0.05)
-        assert child.wait() == 0
-        peaks.append(peak)
+        peaks.append(peak_memory(child))
 
     benchmark.pedantic(run, rounds=1)
     benchmark.extra_info["structures"] = N_STRUCTURES
