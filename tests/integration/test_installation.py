@@ -154,10 +154,12 @@ def shipped_files():
 
 
 def test_a_wheel_holds_the_embedded_data(wheel):
-    slabs = wheel / "mlipbench/datasets/mini/slabs"
+    mini = wheel / "mlipbench/datasets/mini"
+    slabs = mini / "slabs"
     for split in ["train", "references", *SPLITS]:
         assert list((slabs / split).glob("*.extxyz.xz")), f"no data of the split {split}"
-    assert (slabs / "references.json").is_file()
+    for name in ("slabs/references.json", "ethanol/ethanol.npz", "isomers/reference.db", "lips/lips.extxyz.xz"):
+        assert (mini / name).is_file()
 
 
 def test_a_wheel_runs_its_own_suites(wheel, tmp_path):

@@ -1,0 +1,82 @@
+"""What holds for all embedded datasets: checksums, size, splits that share no structure."""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mlipbench
+from mlipbench.datasets.entry import load_entry
+from mlipbench.datasets.prepare import DataLocation, open_split
+
+MINI = Path(mlipbench.__file__).parent / "datasets" / "mini"
+FOLDERS = ("ethanol", "isomers", "lips", "slabs")
+DATA = {".xz", ".txt", ".json", ".db", ".npz"}
+SIZES = {
+    "mini-ethanol": {"train": 150, "val": 30, "test": 60},
+    "mini-isomers": {"train": 78, "val": 18, "test_within": 24, "test_other": 48},
+    "mini-lips": {"train": 760, "val": 40, "test": 201},
+}
+TOGETHER = [
+    *((name, tuple(splits)) for name, splits in SIZES.items()),
+    ("mini-ethanol", ("blocked_train", "blocked_val", "blocked_test")),
+    ("mini-lips", ("blocked_train", "blocked_val", "blocked_test")),
+    *(("mini-ethanol", (f"train_0{fold}", f"test_0{fold}")) for fold in range(1, 6)),
+]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+def opened(dataset, split, cache):
+    return open_split(load_entry(dataset), split, DataLocation(None, cache))
+
+
+def contents(split):
+    """Return the bytes of the coordinates of every structure, each relative to its first atom."""
+    batch = split.structures(0, len(split))
+    parts = np.split(np.asarray(batch.positions), batch.offsets[1:-1])
+    return {np.round(part - part[0], 4).tobytes() for part in parts}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_checksums_cover_every_data_file(folder):
+    listed = dict(reversed(line.split("  ")) for line in (MINI / folder / "SHA256SUMS").read_text().splitlines())
+    present = {p.relative_to(MINI / folder).as_posix() for p in (MINI / folder).rglob("*") if p.suffix in DATA}
+    assert set(listed) == present
+    for name, digest in listed.items():
+        assert hashlib.sha256((MINI / folder / name).read_bytes()).hexdigest() == digest, name
+
+
+def test_all_of_them_are_small():
+    assert sum(path.stat().st_size for path in MINI.rglob("*") if path.suffix in DATA) < 5_000_000
+
+
+@pytest.mark.parametrize(("dataset", "splits"), SIZES.items())
+def test_sizes_of_splits(dataset, splits, cache):
+    assert {name: len(opened(dataset, name, cache)) for name in splits} == splits
+
+
+@pytest.mark.parametrize(("dataset", "splits"), TOGETHER)
+def test_splits_share_no_structure(dataset, splits, cache):
+    held = [opened(dataset, name, cache) for name in splits]
+    for one, other in combinations(held, 2):
+        assert not contents(one) & contents(other)
+    assert all(len(contents(split)) == len(split) for split in held)
+
+
+@pytest.mark.parametrize(
+    ("mini", "large"), [("mini-ethanol", "md17-ethanol"), ("mini-isomers", "iso17"), ("mini-lips", "lips")]
+)
+def test_main_splits_have_the_names_of_the_large_dataset(mini, large):
+    assert set(SIZES[mini]) <= set(load_entry(mini).splits) & set(load_entry(large).splits)
+
+
+def test_folds_have_the_names_of_rmd17():
+    assert set(load_entry("rmd17-ethanol").splits) <= set(load_entry("mini-ethanol").splits)
