@@ -17,7 +17,7 @@ import numpy as np
 
 from mlipbench.adapters.coverage import Coverage
 from mlipbench.adapters.fairchem_names import find_file
-from mlipbench.adapters.patching import seeded
+from mlipbench.adapters.patching import repeatable
 from mlipbench.adapters.weights import UNREADABLE, checked, unreadable
 from mlipbench.adapters.wrapping import wrapped
 from mlipbench.errors import ConfigError, PrerequisiteError
@@ -125,7 +125,7 @@ class FairchemAdapter(Adapter):
         if prepared.data is None:
             found = {"energy": np.zeros(0), "forces": np.zeros((0, 3)), "stress": np.zeros((0, 9))}
         else:
-            with seeded(self.seed, self.unit.device):
+            with repeatable(self.seed, self.unit.device):
                 output = self.unit.predict(prepared.data)
             found = {name: _host(values) for name, values in output.items()}
             self._check_settings()

@@ -20,7 +20,7 @@ import numpy as np
 from mlipbench.adapters.coverage import Coverage
 from mlipbench.adapters.fairchem_v1_graph import Limits, find_edges, graph_data, one_structure_at_a_time
 from mlipbench.adapters.fairchem_v1_names import find_file
-from mlipbench.adapters.patching import replaced, seeded
+from mlipbench.adapters.patching import repeatable, replaced
 from mlipbench.adapters.weights import UNREADABLE, checked, load_pickle, unreadable
 from mlipbench.adapters.wrapping import wrapped
 from mlipbench.errors import ConfigError, PrerequisiteError
@@ -143,7 +143,7 @@ class FairchemV1Adapter(Adapter):
         arrays = {**prepared.arrays, "pos": prepared.arrays["pos"].detach()}  # the network marks the positions
         self.current = prepared
         try:
-            with seeded(self.seed, self.device):
+            with repeatable(self.seed, self.device):
                 output = self.trainer.predict(Batch(**arrays), per_image=False, disable_tqdm=True)
         finally:
             self.current = None

@@ -21,8 +21,11 @@ def replaced(module: Any, name: str, value: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def seeded(seed: int, device: object) -> Iterator[None]:
-    """Let torch draw the same random numbers each time, and leave its generators as they were.
+def repeatable(seed: int, device: object) -> Iterator[None]:
+    """Let torch compute the same each time, and leave it as it was.
+
+    Random numbers are drawn from the seed. On processors sums are taken in one order: gradients of gathered rows are else
+    added up by several threads at once. On GPUs they differ in rounding.
 
     Args:
         seed: The seed.
@@ -30,6 +33,18 @@ def seeded(seed: int, device: object) -> Iterator[None]:
     """
     import torch
 
-    with torch.random.fork_rng(devices=[device] if str(device).startswith("cuda") else []):
+    cuda = str(device).startswith("cuda")
+    strict, lenient = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    fill = torch.utils.deterministic.fill_uninitialized_memory
+    with torch.random.fork_rng(devices=[device] if cuda else []):
         torch.manual_seed(seed)
-        yield
+        torch.use_deterministic_algorithms(strict or not cuda, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = fill and strict  # costs time and guards nothing here
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(strict, warn_only=lenient)
+            torch.utils.deterministic.fill_uninitialized_memory = fill

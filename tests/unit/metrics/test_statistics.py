@@ -79,7 +79,8 @@ def test_few_clusters_give_no_interval(n_clusters, scale):
     clusters = np.arange(70) % n_clusters
     interval = cluster_interval(np.linspace(0.1, 0.9, 70), np.ones(70), clusters, scale)
     assert (interval.low, interval.high, interval.n_clusters) == (None, None, n_clusters)
-    assert interval.reason == f"{n_clusters} clusters: fewer than the 8 an interval needs"
+    clusters = "1 cluster" if n_clusters == 1 else f"{n_clusters} clusters"
+    assert interval.reason == f"{clusters}: fewer than the 8 an interval needs"
 
 
 def test_eight_clusters_are_enough():
