@@ -24,8 +24,8 @@ def replaced(module: Any, name: str, value: Any) -> Iterator[None]:
 def repeatable(seed: int, device: object) -> Iterator[None]:
     """Let torch compute the same each time, and leave it as it was.
 
-    Random numbers are drawn from the seed. On processors sums are taken in one order: gradients of gathered rows are else
-    added up by several threads at once. On GPUs they differ in rounding.
+    Random numbers are drawn from the seed. On processors sums are taken in one order: gradients of gathered rows are
+    else added up by several threads at once. On GPUs they differ in rounding.
 
     Args:
         seed: The seed.

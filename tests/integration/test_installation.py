@@ -67,7 +67,7 @@ def test_the_quickstart_without_its_network_runs_from_anywhere(tmp_path):
     runs = {run["model"]: run for run in json.loads(done.stdout)["runs"]}
     assert {model: run["status"] for model, run in runs.items()} == dict.fromkeys(["composition", "emt", "lj"], "ok")
     for run in runs.values():
-        assert list(dict.fromkeys(metric["split"] for metric in run["metrics"])) == SPLITS
+        assert list(dict.fromkeys(metric["split"] for metric in run["metrics"])) == [*SPLITS, "gap"]
         assert {metric["status"] for metric in run["metrics"]} <= {"ok", "not_applicable"}
         forces = [metric for metric in run["metrics"] if metric["metric"] == "forces_mae"]
         fitted = [metric for metric in forces if run["model"] != "lj" or metric["split"] in {"val_id", "val_ood_ads"}]
