@@ -260,7 +260,9 @@ def test_a_second_process_is_kept_out_of_a_run(reference, assault):
     process = attacked.workspace.start(*command)
     try:
         wait_for(lambda: attacked.committed().get("test", 0) > 1, process)
+        process.send_signal(signal.SIGSTOP)  # or it might end before the other one begins
         done = attacked.workspace.cli(*command[:-1], "none")
+        process.send_signal(signal.SIGCONT)
         process.communicate(timeout=120)
     finally:
         end(process)
