@@ -8,7 +8,17 @@ from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 JOB_FILE: Final = "job.json"
 EVENTS_FILE: Final = "events.jsonl"
@@ -54,6 +64,12 @@ class Subset(_Closed):
         if self.slice is not None and self.share is not None:
             raise ValueError("give either slice or share")
         return self
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not given: the checkpoints of recipes without it keep their content address."""
+        fields: dict[str, Any] = write(self)
+        return {name: value for name, value in fields.items() if name != "share" or value is not None}
 
     def indices(self, clusters: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return the indices of the structures in rising order.
