@@ -40,8 +40,11 @@ def on_mini_data(suite: Suite) -> tuple[Suite, tuple[str, ...]]:
             datasets[name] = choice
             continue
         made = _counterpart(entry, choice)
-        if made is None or entry.mini is None or entry.mini.dataset in datasets:
+        if made is None or entry.mini is None:
             lines.append(f"{name}: left out, because no embedded dataset stands in for it")
+            continue
+        if entry.mini.dataset in datasets:
+            lines.append(f"{name}: left out, because {entry.mini.dataset} stands in for another dataset already")
             continue
         datasets[entry.mini.dataset] = made
         absent = [split for split in choice.splits if split not in entry.mini.splits]

@@ -39,6 +39,15 @@ def test_datasets_and_splits_are_replaced_and_what_has_no_counterpart_is_left_ou
     assert note.startswith("Embedded, in place of Toy (--data mini): no number of this table is one of that dataset.")
 
 
+def test_one_counterpart_stands_in_once(world: World) -> None:
+    world.entry["mini"] = MINI
+    world.suite["datasets"]["toy2"] = {"splits": ["val"], "entry": "toy.yaml"}
+    world.plan()
+    suite, lines = on_mini_data(load_suite(str(world.folder / "suite.yaml")))
+    assert list(suite.datasets) == ["mini-slabs"]
+    assert lines[1] == "toy2: left out, because mini-slabs stands in for another dataset already"
+
+
 def test_embedded_datasets_stay(world: World) -> None:
     world.plan()
     suite = load_suite("quickstart")
