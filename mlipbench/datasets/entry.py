@@ -266,6 +266,8 @@ class DatasetEntry(Closed):
         pbc: ``file``, or the truth where the files lie.
         free_atoms_only: Whether force metrics count free atoms only, as OC20's do.
         cluster: Which structures depend on each other.
+        frame_interval_fs: Time in fs between consecutive frames of a file, where every file holds them in order of time
+            and equally far apart; None where one does not, or nobody says.
         root: Where the files are looked for.
         splits: The splits by name.
         sources: Where the files are published, for `mlipbench data fetch`.
@@ -293,6 +295,7 @@ class DatasetEntry(Closed):
     pbc: Literal["file"] | tuple[bool, bool, bool]
     free_atoms_only: bool = False
     cluster: ClusterKind
+    frame_interval_fs: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     root: Root
     splits: Annotated[dict[SplitName, SplitSpec], Field(min_length=1)]
     sources: tuple[Archive, ...] = ()

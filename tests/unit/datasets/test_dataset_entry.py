@@ -24,6 +24,15 @@ def test_shipped_entries_are_valid(name: str) -> None:
     assert entry.fit_split is None or entry.fit_split in entry.splits
 
 
+@pytest.mark.parametrize("name", [name for name in entry_names() if load_entry(name).frame_interval_fs is not None])
+def test_entries_with_a_frame_interval_have_all_frames_in_order(name: str) -> None:
+    entry = load_entry(name)
+    assert list(entry.splits["trajectory"].model_dump(exclude_defaults=True)) == ["files"]
+    assert {spec.files for spec in entry.splits.values()} == {entry.splits["trajectory"].files}
+    if entry.mini is not None and load_entry(entry.mini.dataset).frame_interval_fs is not None:
+        assert entry.mini.splits["trajectory"] == "trajectory"
+
+
 def test_listing_names_loads_nothing_heavy() -> None:
     code = "import sys, mlipbench.datasets.names as n; n.entry_names(); print({'pydantic', 'numpy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -71,6 +80,8 @@ def edited(tmp_path: Path, old: str, new: str) -> Path:
         ("[mptrj/mptrj-random-1k.xyz]", "[/etc/passwd]", "must be a path below the root"),
         ("slice: [null, 800, null]", "slice: [null, 800, 0]", "the step of `slice` is zero"),
         ("pbc: file", "pbc: maybe", "pbc"),
+        ("pbc: file", "pbc: file\nframe_interval_fs: 0", "line 12, frame_interval_fs: Input should be greater than 0"),
+        ("pbc: file", "pbc: file\nframe_interval_fs: .inf", "frame_interval_fs: Input should be a finite number"),
         ("name: mptrj-sample", "name: ../evil", "line 1, name"),
         ("  all: {", "  ../all: {", "splits"),
     ],

@@ -21,6 +21,7 @@ SIZES = {
     "mini-isomers": {"train": 78, "val": 18, "test_within": 24, "test_other": 48},
     "mini-lips": {"train": 760, "val": 40, "test": 201},
 }
+TRAJECTORIES = {"mini-ethanol": (240, 50.0), "mini-lips": (1001, 50.0)}
 TOGETHER = [
     *((name, tuple(splits)) for name, splits in SIZES.items()),
     ("mini-ethanol", ("blocked_train", "blocked_val", "blocked_test")),
@@ -69,6 +70,15 @@ def test_splits_share_no_structure(dataset, splits, cache):
     for one, other in combinations(held, 2):
         assert not contents(one) & contents(other)
     assert all(len(contents(split)) == len(split) for split in held)
+
+
+@pytest.mark.parametrize(("dataset", "expected"), TRAJECTORIES.items())
+def test_trajectories_hold_all_frames_in_order_of_time(dataset, expected, cache):
+    entry, trajectory = load_entry(dataset), opened(dataset, "trajectory", cache)
+    assert (len(trajectory), entry.frame_interval_fs) == expected
+    # structures are named by file and frame
+    numbers = [int(str(name).rpartition(":")[2]) for name in trajectory.ids]
+    assert numbers == list(range(len(trajectory)))
 
 
 @pytest.mark.parametrize(
