@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from mlipbench.metrics.blocks import FEWEST, LEVEL, student
+
 if TYPE_CHECKING:
     from mlipbench.typing import BoolArray, FloatArray, IntArray
 
-LEVEL: Final = 0.95
-"""Level of all intervals."""
-FEWEST_PAIRS: Final = 3
-"""Pairs of replicas below which a difference has no interval."""
 _ROUNDING: Final = 1e-9  # a time is a number of frames times an interval
 
 
@@ -171,7 +169,7 @@ def restricted_mean(endings: Endings, horizon: float) -> RestrictedTime:
         low, high = _of_equal_ones(value, int(followed.sum()), (0.0, horizon))
         what = f"{n_failed} of {n} replicas failed at the same time" if n_failed else f"none of {n} replicas failed"
         return RestrictedTime(value, low, high, *counts, f"{what}: exact binomial limits")
-    half = _student(min(n_failed, n - 1)) * np.sqrt(variance * n / (n - 1))
+    half = student(min(n_failed, n - 1)) * np.sqrt(variance * n / (n - 1))
     return RestrictedTime(value, max(value - half, 0.0), min(value + half, horizon), *counts)
 
 
@@ -189,7 +187,7 @@ def paired_difference(first: Endings, second: Endings, horizon: float) -> Restri
         horizon: τ, ps.
 
     Returns:
-        First minus second; without interval, with the reason, below `FEWEST_PAIRS` pairs.
+        First minus second; without interval, with the reason, below `FEWEST` pairs.
 
     Raises:
         ValueError: The numbers of replicas differ, or the horizon is not positive and finite.
@@ -204,12 +202,12 @@ def paired_difference(first: Endings, second: Endings, horizon: float) -> Restri
     if not n:
         return RestrictedTime(None, None, None, *counts, "in every pair a replica was censored before the horizon")
     value = float(differences.mean())
-    if n < FEWEST_PAIRS:
-        return RestrictedTime(value, None, None, *counts, f"{n} pairs of replicas, an interval needs {FEWEST_PAIRS}")
+    if n < FEWEST:
+        return RestrictedTime(value, None, None, *counts, f"{n} pairs of replicas, an interval needs {FEWEST}")
     if np.ptp(differences) <= _ROUNDING * horizon:
         low, high = _of_equal_ones(value, n, (-horizon, horizon))
         return RestrictedTime(value, low, high, *counts, f"all {n} pairs differ alike: exact binomial limits")
-    half = _student(min(int(np.count_nonzero(differences)), n - 1)) * differences.std(ddof=1) / np.sqrt(n)
+    half = student(min(int(np.count_nonzero(differences)), n - 1)) * differences.std(ddof=1) / np.sqrt(n)
     return RestrictedTime(value, max(value - half, -horizon), min(value + half, horizon), *counts)
 
 
@@ -217,9 +215,3 @@ def _of_equal_ones(value: float, n: int, limits: tuple[float, float]) -> tuple[f
     """Return limits of a mean of which n values were seen, all equal."""
     share = ((1.0 - LEVEL) / 2.0) ** (1.0 / n)
     return share * value + (1.0 - share) * limits[0], share * value + (1.0 - share) * limits[1]
-
-
-def _student(freedom: int) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, (1.0 + LEVEL) / 2.0))
