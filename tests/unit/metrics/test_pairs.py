@@ -45,7 +45,7 @@ def counted_by_loop(positions, cell, edges, first, second, reach=1):
 
 
 @given(cells, st.integers(0, 1000))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_nearest_images_are_those_among_many_in_cells_of_any_shape(cell, seed):
     lengths = np.linalg.norm(cell, axis=1)
     assume(lengths.min() > 0.5)
