@@ -78,6 +78,12 @@ class StorageError(PrerequisiteError):
     """The disk is full; nothing a model could be blamed for."""
 
 
+class DiskFilledError(StorageError):
+    """The disk filled during a simulation; what was simulated is kept, and the same command goes on."""
+
+    exit_code = ExitCode.TASKS_FAILED
+
+
 class NothingSelectedError(MlipbenchError):
     """Nothing was selected or nothing could be measured."""
 

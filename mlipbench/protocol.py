@@ -61,6 +61,7 @@ class MessageKind(StrEnum):
     VERIFY = "verify"
     PREDICT = "predict"
     RELAX = "relax"
+    ADVANCE = "advance"
     SHUTDOWN = "shutdown"
 
     HELLO = "hello"
@@ -68,6 +69,7 @@ class MessageKind(StrEnum):
     FITTED = "fitted"
     VERIFIED = "verified"
     PREDICTED = "predicted"
+    ADVANCED = "advanced"
     ALIVE = "alive"  # before the reply to a request that takes many calls of the model
     FAILED = "failed"
 

@@ -27,6 +27,15 @@ class Task(StrEnum):
 
     S2EF = "s2ef"
     RELAXATION = "relaxation"
+    MD = "md"
+
+
+class Integrator(StrEnum):
+    """How a replica goes from one step to the next."""
+
+    NOSE_HOOVER = "nose_hoover"
+    LANGEVIN = "langevin"
+    VELOCITY_VERLET = "velocity_verlet"
 
 
 class Training(StrEnum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -59,10 +59,16 @@ OUTPUTS: Final[Mapping[Task, tuple[Output, ...]]] = MappingProxyType(
             Output("converged", "|b1"),
             Output("fmax", "<f8"),
         ),
+        Task.MD: (
+            Output("seed", "<i8"),
+            Output("steps", "<i8"),
+            Output("end", "|u1"),
+        ),
     }
 )
 """The columns of each task: s2ef in eV, eV/Å and eV/Å³; relaxation: relaxed energy in eV, relaxed positions in Å, steps
-taken, whether the forces fell below the limit, and the largest force on a free atom in eV/Å."""
+taken, whether the forces fell below the limit, and the largest force on a free atom in eV/Å; md: seed, steps completed
+and `mlipbench.dynamics.End` of each replica, whose frames stand in a trajectory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +83,7 @@ class TaskRequest:
 
     properties: frozenset[Property]
     task: Task = Task.S2EF
-    parameters: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    parameters: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def outputs(self) -> tuple[Output, ...]:

@@ -79,6 +79,15 @@ def validate(model_class: type[Model], data: Mapping[str, Any], path: str | Path
         raise _as_config_error(error, model_class, path) from None
 
 
+def merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with some of its entries replaced, part by part where both have parts."""
+    whole = dict(base)
+    for key, value in changes.items():
+        nested = isinstance(value, dict) and isinstance(base.get(key), dict)
+        whole[key] = merged(base[key], value) if nested else value
+    return whole
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a remedy that lists close matches of an unknown name, else the known names."""
     names = sorted(known)

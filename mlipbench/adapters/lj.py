@@ -298,6 +298,11 @@ class LennardJonesAdapter(FittedAdapter):
         coefficients = np.asarray(request.parameters["coefficients"], dtype=np.float64)
         return cls(fitted, elements, coefficients, np.asarray(request.parameters["known"], dtype=np.bool_))
 
+    @property
+    def cutoff(self) -> float:
+        """The cutoff, Å."""
+        return self.span.cutoff
+
     def prepare(self, batch: StructureBatch, neighbors: NeighborList | None = None) -> _Prepared:
         """Find the pairs, or take those of `neighbors` that are within the cutoff."""
         if neighbors is None:

@@ -117,15 +117,19 @@ class MaceAdapter(Adapter):
         """Return the network."""
         return self.model
 
+    @property
+    def cutoff(self) -> float:
+        """The network's cutoff, Å."""
+        return float(self.model.r_max)
+
     def prepare(self, batch: StructureBatch, neighbors: NeighborList | None = None) -> _Prepared:
         """Search the neighbours in float64, unless a list is given, and lay out the arrays."""
         coverage = self._coverage(batch)
         taken = coverage.select(batch)
-        cutoff = float(self.model.r_max)
         if neighbors is None or coverage.reasons:
-            edges = neighbor_list(taken, cutoff)
+            edges = neighbor_list(taken, self.cutoff)
         else:
-            edges = within(neighbors, taken, cutoff)
+            edges = within(neighbors, taken, self.cutoff)
         shifts = np.zeros((edges.n_edges, 3))
         for s in np.flatnonzero(taken.pbc.any(axis=1)):
             own = slice(edges.offsets[s], edges.offsets[s + 1])

@@ -88,6 +88,11 @@ class NetsAdapter(Adapter):
         network.eval().requires_grad_(False).to(device=device, dtype=dtype)  # noqa: FBT003 - torch's own signature
         return cls(record, network, dtype, device)
 
+    @property
+    def cutoff(self) -> float:
+        """The network's cutoff, Å."""
+        return float(self._network.config.cutoff)
+
     def prepare(self, batch: StructureBatch, neighbors: NeighborList | None = None) -> Prepared:
         """Build the graph of the structures whose elements the checkpoint has seen."""
         covered, reasons = self._coverage(batch)

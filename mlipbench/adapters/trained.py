@@ -96,6 +96,11 @@ class TrainedAdapter(Adapter):
         """Return the network."""
         return self._inner.module()
 
+    @property
+    def cutoff(self) -> float | None:
+        """The cutoff of the package's adapter, Å."""
+        return self._inner.cutoff
+
     def prepare(self, batch: StructureBatch, neighbors: NeighborList | None = None) -> _Prepared:
         """Let the package's adapter prepare the structures whose elements were trained on."""
         known = self._known[np.minimum(batch.numbers, len(self._known) - 1)]

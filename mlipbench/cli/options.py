@@ -56,6 +56,9 @@ DataOption = Annotated[
     DataKind | None,
     typer.Option("--data", metavar="mini", help="Run on the embedded datasets that stand in for the suite's."),
 ]
+ProfileOption = Annotated[
+    str | None, typer.Option("--profile", metavar="NAME", help="A profile of the suite, such as quick.")
+]
 ResultsOption = Annotated[
     Path, typer.Option("--results", metavar="DIR", help="Directory of the results.", show_default=True)
 ]
@@ -127,6 +130,7 @@ class Request:
         trust: Whether cards given by path are trusted.
         isolated: Whether no model may run in the running interpreter.
         data: Which data it runs on, None for its own.
+        profile: The profile of the suite, None for none.
     """
 
     suite: str
@@ -137,6 +141,7 @@ class Request:
     trust: bool
     isolated: bool
     data: DataKind | None = None
+    profile: str | None = None
 
     def plan(self, measure: "BudgetMeasure | None" = None, failed: "Mapping[str, str] | None" = None) -> "Plan":
         """Return the plan.
@@ -173,13 +178,20 @@ class Request:
         """Return the suite on the data it runs on, and one line for each of its datasets that is replaced or left out.
 
         Raises:
-            ConfigError: The suite or an entry is invalid, or no embedded dataset stands in for one of its datasets.
+            ConfigError: The suite, its profile or an entry is invalid, or no embedded dataset stands in for one of its
+                datasets.
         """
         from mlipbench.plan.mini import on_mini_data
         from mlipbench.suite import load_suite
+        from mlipbench.suite.profiles import find_profile, with_profile
 
         suite = load_suite(self.suite)
-        return (suite, ()) if self.data is None else on_mini_data(suite)
+        profile = None if self.profile is None else find_profile(suite, self.profile)
+        on_mini = DataKind.MINI in {self.data, profile.data if profile else None}
+        wanted, lines = on_mini_data(suite) if on_mini else (suite, ())
+        if profile is None or self.profile is None:
+            return wanted, lines
+        return with_profile(wanted, self.profile, profile, suite.suite), lines
 
 
 def data_location(data_root: Path | None) -> "DataLocation":

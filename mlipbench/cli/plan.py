@@ -19,6 +19,7 @@ def plan(  # noqa: PLR0913 - options
     limit: options.LimitOption = None,
     device: options.DeviceOption = None,
     data: options.DataOption = None,
+    profile: options.ProfileOption = None,
     data_root: options.DataRootOption = None,
     trust: options.TrustOption = False,
     isolated: options.IsolatedOption = False,
@@ -28,7 +29,7 @@ def plan(  # noqa: PLR0913 - options
 
     No model is loaded.
     """
-    request = options.Request(suite, models, limit, device, data_root, trust, isolated, data)
+    request = options.Request(suite, models, limit, device, data_root, trust, isolated, data, profile)
     made = request.plan()
     if json:
         emit_json(made.as_dict())
@@ -70,12 +71,24 @@ def _describe_run(run: "RunPlan") -> list[str]:
     ]
     if rows:
         parts.extend(f"  {line}" for line in aligned(rows, _COLUMNS).splitlines())
+    parts.extend(_line("  disk", text) for text in _disk(run))
     parts.extend(_line("  training", training.describe()) for training in run.trainings.values())
     parts.extend(_line("  training data", text) for text in _exposures(run))
     parts.extend(_line("  missing", text) for text in run.missing)
     parts.extend(_line("  not applicable", text) for text in _refusals(run))
     parts.extend(_line("  conversion", text) for text in _conversions(run))
     return parts
+
+
+def _disk(run: "RunPlan") -> list[str]:
+    """Return the space that trajectories take."""
+    from rich.filesize import decimal
+
+    return [
+        f"{split.dataset}/{split.split}: trajectories of about {decimal(split.trajectory_bytes)}, twice that on the way"
+        for split in run.splits
+        if split.trajectory_bytes
+    ]
 
 
 def _refusals(run: "RunPlan") -> list[str]:

@@ -23,6 +23,7 @@ def run(  # noqa: PLR0913 - options
     limit: options.LimitOption = None,
     device: options.DeviceOption = None,
     data: options.DataOption = None,
+    profile: options.ProfileOption = None,
     data_root: options.DataRootOption = None,
     results: options.ResultsOption = options.DEFAULT_RESULTS,
     again: Annotated[bool, typer.Option("--again", help="Start anew where a finished run exists.")] = False,
@@ -49,7 +50,7 @@ def run(  # noqa: PLR0913 - options
 
     settings = RunSettings(results, again, tuple(context.obj or ()), memory_limit or machine_limit(), timeout)
     with open_display(display) as shown:
-        request = options.Request(suite, models, limit, device, data_root, trust, isolated, data)
+        request = options.Request(suite, models, limit, device, data_root, trust, isolated, data, profile)
         for line in request.wanted()[1]:
             shown.note(line)
         plan = _ready_plan(request, shown, consent=yes)

@@ -38,6 +38,9 @@ class WorkerClient:
 
     Requests are answered in the order they were sent; several may be in flight. After a `WorkerLostError` the
     process is gone and the client can only be closed.
+
+    Attributes:
+        last_sign: The last sign of life since a request was sent, which may hold more than that; None before the first.
     """
 
     def __init__(self, spec: WorkerSpec) -> None:
@@ -49,6 +52,7 @@ class WorkerClient:
         self._channel: Channel | None = None
         self._memory: MemoryWatch | None = None
         self._deadline = Deadline()
+        self.last_sign: Message | None = None
 
     def __enter__(self) -> Self:
         """Start the worker, if it does not run yet."""
@@ -128,6 +132,7 @@ class WorkerClient:
         if self.in_flight == 0:
             self._deadline.restart()
         self.in_flight += 1
+        self.last_sign = None
         self._open_channel().send(message)
 
     def receive(self, timeout: float | None = None) -> Message:
@@ -181,6 +186,7 @@ class WorkerClient:
         while (message := channel.receive()) is None or message.kind == MessageKind.ALIVE:
             if message is not None:
                 self._deadline.restart()
+                self.last_sign = message
                 continue
             if ended:  # it is gone, and nothing is left to read though a child of it may hold the pipe open
                 raise EOFError

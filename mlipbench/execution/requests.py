@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +12,8 @@ from mlipbench.status import Task
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mlipbench.dynamics import Halt, State
+    from mlipbench.execution.dynamics import Replicas
     from mlipbench.models.interface import LabelledBatch
     from mlipbench.structures import StructureBatch
     from mlipbench.tasks import TaskRequest
@@ -112,6 +114,29 @@ def fit_message(adapter: str, kwargs: Mapping[str, Any], training: LabelledBatch
 def verify_message(batch: StructureBatch, request: TaskRequest) -> Message:
     """Return the request to check that structures alone and in a batch get the same predictions."""
     return Message(MessageKind.VERIFY, {"properties": sorted(request.properties)}, batch_arrays(batch))
+
+
+def advance_message(
+    request_id: int, replicas: Replicas, state: State, halts: Mapping[int, Halt], told: Mapping[str, int | bool]
+) -> Message:
+    """Return the request to propagate replicas.
+
+    Args:
+        request_id: Number of the request.
+        replicas: What is simulated.
+        state: Where the replicas are.
+        halts: Last steps of replicas, by place.
+        told: Step to go to, whether the model is called for the first time, and whether every step is to be told.
+    """
+    header = {
+        "id": request_id,
+        "parameters": asdict(replicas.dynamics),
+        "state": state.header(),
+        "halts": {str(place): [halt.step, int(halt.kind), halt.reason] for place, halt in halts.items()},
+        **told,
+    }
+    arrays = {**batch_arrays(replicas.start), **state.arrays(), **replicas.guards.arrays(), "masses": replicas.masses}
+    return Message(MessageKind.ADVANCE, header, arrays)
 
 
 def task_message(request_id: int, batch: StructureBatch, request: TaskRequest) -> Message:

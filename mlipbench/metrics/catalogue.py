@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from mlipbench.metrics.dynamics import DYNAMICS_METRICS, ReplicaScores
 from mlipbench.metrics.errors import S2EF_METRICS
 from mlipbench.metrics.relaxation import RELAXATION_METRICS, RelaxationErrors
 from mlipbench.metrics.values import StructureErrors
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlipbench.metrics.definition import MetricDefinition
+
+ScoreColumns: TypeAlias = StructureErrors | RelaxationErrors | ReplicaScores
+"""The score columns of the tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ class TaskMetrics:
         definitions: The metrics by name, in the order of tables.
     """
 
-    columns: type[StructureErrors | RelaxationErrors]
+    columns: type[ScoreColumns]
     definitions: Mapping[str, MetricDefinition[Any]]
 
 
@@ -34,6 +38,7 @@ TASK_METRICS: Final[Mapping[Task, TaskMetrics]] = MappingProxyType(
     {
         Task.S2EF: TaskMetrics(StructureErrors, S2EF_METRICS),
         Task.RELAXATION: TaskMetrics(RelaxationErrors, RELAXATION_METRICS),
+        Task.MD: TaskMetrics(ReplicaScores, DYNAMICS_METRICS),
     }
 )
 

@@ -29,6 +29,25 @@ Columns = TypeVar("Columns")
 
 
 @dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with its interval, as a metric of its own kind estimates it.
+
+    Attributes:
+        value: The number, None where there is none.
+        low: Lower end of its 95 % interval, None where there is none.
+        high: Upper end.
+        n: Structures, or replicas, that entered.
+        reason: Why something is missing, or what must be known.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class MetricDefinition(Generic[Columns]):
     """How a metric follows from the score columns of its task.
 
@@ -43,6 +62,9 @@ class MetricDefinition(Generic[Columns]):
         scale: Range of the metric and what is applied to the ratio of sums.
         needs: What it needs of the split.
         own_references: Whether it compares energies against the model's own references, whatever the labels' are.
+        about: Of simulations, what it is about; `mlipbench.plan.dynamics.why_no_metric` lists what there is.
+        timed: Whether it depends on the machine.
+        estimate: Returns value and interval where these are not those of the ratio of sums, None there.
     """
 
     name: str
@@ -55,6 +77,9 @@ class MetricDefinition(Generic[Columns]):
     scale: Scale
     needs: frozenset[Quantity] = frozenset()
     own_references: bool = False
+    about: str = ""
+    timed: bool = False
+    estimate: Callable[[Columns], Estimate] | None = None
 
     @property
     def needs_one_reference(self) -> bool:
@@ -112,6 +137,8 @@ def evaluate(
     Raises:
         ValueError: If shapes do not fit.
     """
+    if definition.estimate is not None:
+        return _estimated(definition, definition.estimate(columns))
     numerator, denominator = numerator_denominator(definition, columns, include)
     clusters = shaped(clusters, numerator.shape, "clusters")
     enters = denominator > 0
@@ -133,6 +160,20 @@ def evaluate(
         ci_high=interval.high,
         n_clusters=n_clusters,
         reason=interval.reason,
+    )
+
+
+def _estimated(definition: MetricDefinition[Columns], found: Estimate) -> MetricValue:
+    return MetricValue(
+        name=definition.name,
+        value=found.value,
+        unit=definition.unit,
+        direction=definition.direction,
+        n=found.n,
+        ci_low=found.low,
+        ci_high=found.high,
+        n_clusters=found.n,
+        reason=found.reason,
     )
 
 

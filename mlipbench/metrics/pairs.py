@@ -162,7 +162,7 @@ class PairCounts:
         volume: Volume of the cell, Å³; None without one.
     """
 
-    counts: IntArray
+    counts: AnyArray
     bins: Bins
     n_first: int
     n_second: int

@@ -157,6 +157,11 @@ class Adapter(ABC):
 
     weights_sha256: str | None = None
 
+    @property
+    def cutoff(self) -> float | None:
+        """The cutoff, Å, of the neighbour lists that `prepare` takes from the harness; None where it takes none."""
+        return None
+
     @classmethod
     @abstractmethod
     def load(cls, request: LoadRequest) -> Self:

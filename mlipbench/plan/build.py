@@ -94,7 +94,8 @@ def build_plan(suite: Suite, selection: Selection, location: DataLocation) -> Pl
     _check_conversions(suite, cards)
     recipes = [_recipe(suite, card, choice) for card, choice in zip(cards, choices, strict=True)]
     named = [recipe for recipe in recipes if recipe is not None]
-    datasets, missing = open_datasets(suite, location, fitted=any(card.fitted for card in cards), recipes=named)
+    fitted = any(card.fitted for card in cards)
+    datasets, missing = open_datasets(suite, location, fitted=fitted, recipes=named)
     environments = Environments(location.cache, isolated=selection.isolated, failed=selection.failed)
     threads = selection.threads or worker_threads()
     context = _Context(suite, selection, MappingProxyType(datasets), location, environments, threads)
@@ -223,7 +224,7 @@ def _run(context: _Context, card: ModelCard, variant: Variant, start: _Start) ->
         weights = _weights(context, card, variant, start, name)
         if isinstance(weights, PlannedTraining):
             trainings[name] = weights
-        question = SplitQuestion(card, variant, name, dataset, route, weights)
+        question = SplitQuestion(card, variant, name, dataset, route, weights, context.threads)
         planned = list(plan_splits(question, context.suite, context.selection.limit, context.location))
         splits += planned
         refused = {split.split: split.reason for split in planned if split.reason and split.task is Task.S2EF}
@@ -333,8 +334,17 @@ def _identity(
             },
             "entries": {name: dataset.entry.model_dump(mode="json") for name, dataset in context.datasets.items()},
             "splits": [[*split.key, split.selection, split.role.value, split.content_hash] for split in splits],
+            **_trajectories(suite, context.datasets),
         }
     )
+
+
+def _trajectories(suite: Suite, datasets: Mapping[str, PlannedDataset]) -> dict[str, Any]:
+    """Return the identity of the trajectories that simulations are compared with, if there are simulations."""
+    if suite.tasks.md is None:
+        return {}
+    reference = suite.tasks.md.reference
+    return {"trajectories": {name: dataset.splits[reference].content_hash for name, dataset in datasets.items()}}
 
 
 def _content(card: ModelCard, dataset: PlannedDataset) -> str | None:

@@ -12,9 +12,10 @@ from mlipbench.datasets.entry import GAP
 from mlipbench.errors import ConfigError
 from mlipbench.metrics.catalogue import TASK_METRICS
 from mlipbench.plan.applicability import why_no_metric
+from mlipbench.plan.dynamics import why_no_metric as why_no_dynamics
 from mlipbench.plan.exposure import Exposure
 from mlipbench.plan.plan import PlannedCell
-from mlipbench.status import Status, Training
+from mlipbench.status import Status, Task, Training
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -74,6 +75,9 @@ def plan_cells(
     for metric in wanted or _offered(dataset, split):
         definition = TASK_METRICS[split.task].definitions[metric]
         reason = split.reason or why_no_metric(definition, card.declared(), data, route)
+        if suite.tasks.md is not None and split.task is Task.MD:
+            reference = dataset.splits[suite.tasks.md.reference]
+            reason = reason or why_no_dynamics(definition.about, suite.tasks.md, dataset.entry, reference, data)
         if definition.own_references and not _has_references(dataset, split.split):
             reason = reason or "the dataset ships no reference structures"
         reason = reason or _why_not_referred(definition, dataset, route, refused)
@@ -160,6 +164,10 @@ def _key(split: PlannedSplit, dataset: PlannedDataset, definition: MetricDefinit
     }
     if split.request.parameters:
         parts["parameters"] = dict(split.request.parameters)
+    if split.task is Task.MD:
+        parts["trajectory"] = dataset.splits[split.request.parameters["reference"]].content_hash
+    if definition.timed:
+        parts["conditions"] = split.conditions
     if converted and route.fit is not None:
         parts["fit"] = dataset.splits[route.fit].content_hash
     if definition.own_references and dataset.entry.references is not None:

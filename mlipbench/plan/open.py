@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlipbench.datasets.entry import DatasetEntry, load_entry
 from mlipbench.datasets.factors import open_factors
 from mlipbench.datasets.prepare import open_split, root_of
 from mlipbench.errors import PrerequisiteError
+from mlipbench.plan.dynamics import reference_split
 from mlipbench.plan.plan import PlannedDataset
-from mlipbench.yamlfile import validate
+from mlipbench.yamlfile import merged, validate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from mlipbench.datasets.prepare import DataLocation
@@ -46,7 +47,10 @@ def open_datasets(
     for name, choice in suite.datasets.items():
         entry = read_entry(name, choice, suite.folder)
         try:
-            opened = _open(entry, choice, location, missing, _needed(entry, choice, recipes, fitted=fitted))
+            needed = _needed(entry, choice, recipes, fitted=fitted)
+            if suite.tasks.md is not None:
+                needed.append(reference_split(suite.tasks.md, entry, name))
+            opened = _open(entry, choice, location, missing, needed)
         except PrerequisiteError as error:
             missing.append(str(error))
             continue
@@ -69,16 +73,8 @@ def read_entry(name: str, choice: DatasetChoice, folder: Path) -> DatasetEntry:
     entry = load_entry(choice.entry or name, base=folder)
     if not choice.overrides:
         return entry
-    content = _merged(entry.model_dump(mode="json"), choice.overrides)
+    content = merged(entry.model_dump(mode="json"), choice.overrides)
     return validate(DatasetEntry, content, f"datasets.{name}.overrides")
-
-
-def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in changes.items():
-        nested = isinstance(value, dict) and isinstance(base.get(key), dict)
-        merged[key] = _merged(base[key], value) if nested else value
-    return merged
 
 
 def _needed(entry: DatasetEntry, choice: DatasetChoice, recipes: Sequence[Recipe], *, fitted: bool) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mlipbench.environments import Provision
 from mlipbench.status import Role, Status, Task, Training
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from mlipbench.suite.schema import Suite
     from mlipbench.tasks import TaskRequest
     from mlipbench.typing import IntArray
+
+BYTES_PER_ATOM: Final = 48
+"""Positions and momenta of an atom in one frame of a trajectory."""
+BYTES_PER_FRAME: Final = 600
+"""What a frame of a trajectory takes besides, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,8 @@ class PlannedSplit:
         status: ``ok`` or ``not_applicable``.
         reason: Why it is not applicable.
         exposure: What the model has seen of these structures; None where they are not evaluated.
+        places: Shape (n_structures,), which structures of the split these are; None where they are the first.
+        conditions: What timings depend on besides the model: device, threads and processor.
     """
 
     request: TaskRequest
@@ -103,6 +110,8 @@ class PlannedSplit:
     status: Status = Status.OK
     reason: str | None = None
     exposure: Exposure | None = None
+    places: IntArray | None = None
+    conditions: str = ""
 
     @property
     def n_batches(self) -> int:
@@ -113,6 +122,15 @@ class PlannedSplit:
     def task(self) -> Task:
         """The task."""
         return self.request.task
+
+    @property
+    def trajectory_bytes(self) -> int:
+        """About how much disk space the trajectories of a simulation take; 0 of other tasks."""
+        if self.task is not Task.MD or self.reason:
+            return 0
+        parameters = self.request.parameters
+        frames = parameters["steps"] // parameters["save_interval"] + 1
+        return int(frames * (self.n_atoms * BYTES_PER_ATOM + self.n_structures * BYTES_PER_FRAME))
 
     @property
     def key(self) -> tuple[Task, str, str]:
@@ -269,6 +287,7 @@ def _run_as_dict(run: RunPlan) -> dict[str, Any]:
             "n_atoms": split.n_atoms,
             "n_batches": split.n_batches,
             "selection": split.selection,
+            "trajectory_bytes": split.trajectory_bytes,
             "status": split.status.value,
             "reason": split.reason,
             **_exposure_as_dict(split.exposure),

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from mlipbench.elements import format_elements
+from mlipbench.machine import processor
 from mlipbench.metrics.catalogue import TASK_METRICS
 from mlipbench.models.interface import Property
 from mlipbench.plan.applicability import why_not_predictable
 from mlipbench.plan.batches import batch_cost, cut_batches, occupied_density
+from mlipbench.plan.dynamics import start_places, why_not_simulated
 from mlipbench.plan.exposure import exposure, learnt_from
 from mlipbench.plan.plan import PlannedSplit
 from mlipbench.status import Role, Status, Task
@@ -46,6 +48,7 @@ class SplitQuestion:
         route: How energies are compared.
         weights: For a model that recipes train, the training that makes its weights, the record of those it has, or
             why it has none; None for other models.
+        threads: Threads of a worker.
     """
 
     card: ModelCard
@@ -54,6 +57,7 @@ class SplitQuestion:
     dataset: PlannedDataset
     route: EnergyRoute
     weights: PlannedTraining | CheckpointRecord | str | None
+    threads: int
 
 
 def plan_splits(
@@ -72,23 +76,52 @@ def plan_splits(
     for (task, split_name), roles in _roles(dataset, question.route, suite).items():
         split = dataset.splits[split_name]
         most = limit if roles == {Role.EVALUATE} else None
-        size = split.n_structures if most is None else min(most, split.n_structures)
+        chosen = _choose(task, question.name, split, most, suite)
+        places = chosen.indices
         reason = refusal(card, question.name, dataset, split, question.weights)
-        bounds = np.zeros(1, dtype=np.int64) if reason else _bounds(split, size, card, question.variant)
+        if chosen.places is not None:
+            reason = reason or why_not_simulated(split, chosen.places, question.name)
         yield PlannedSplit(
             request=_request(task, card, split, roles, suite),
             dataset=question.name,
             split=split_name,
             role=Role.EVALUATE if Role.EVALUATE in roles else min(roles),
-            n_structures=size,
-            n_atoms=int(split.counts[:size].sum()),
-            bounds=bounds,
-            selection="all" if size == split.n_structures else f"first {size}",
+            n_structures=len(places),
+            n_atoms=int(split.counts[places].sum()),
+            bounds=np.zeros(1, dtype=np.int64) if reason else _bounds(split, places, card, question.variant),
+            selection=chosen.selection,
             content_hash=split.content_hash,
             status=Status.NOT_APPLICABLE if reason else Status.OK,
             reason=reason,
-            exposure=exposure(learnt, split, size) if Role.EVALUATE in roles else None,
+            exposure=exposure(learnt, split, _compared(chosen, split)) if Role.EVALUATE in roles else None,
+            places=chosen.places,
+            conditions=f"{question.variant.device}, {question.threads} threads, {processor()}",
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Chosen:
+    """Which structures of a split a model is to predict.
+
+    Attributes:
+        indices: Shape (n_structures,), their places.
+        places: The same where these are not the first of the split, else None.
+        selection: In words.
+    """
+
+    indices: IntArray
+    places: IntArray | None
+    selection: str
+
+
+def _choose(task: Task, dataset: str, split: Split, most: int | None, suite: Suite) -> _Chosen:
+    if task is Task.MD and suite.tasks.md is not None:
+        places = start_places(suite.tasks.md, split, f"{dataset}/{split.name}")[:most]
+        seeds = suite.tasks.md.seeds[: len(places)]
+        pairs = ", ".join(f"{seed} from {place}" for seed, place in zip(seeds, places.tolist(), strict=True))
+        return _Chosen(places, places, f"seeds {pairs}")
+    size = split.n_structures if most is None else min(most, split.n_structures)
+    return _Chosen(np.arange(size), None, "all" if size == split.n_structures else f"first {size}")
 
 
 def _request(task: Task, card: ModelCard, split: Split, roles: set[Role], suite: Suite) -> TaskRequest:
@@ -99,7 +132,7 @@ def _request(task: Task, card: ModelCard, split: Split, roles: set[Role], suite:
     suite gives.
     """
     if task is not Task.S2EF:
-        parameters = suite.tasks.chosen()[task].model_dump(exclude={"metrics"})
+        parameters = suite.tasks.chosen()[task].model_dump(mode="json", exclude={"metrics"})
         return TaskRequest(frozenset({Property.ENERGY, Property.FORCES}), task, MappingProxyType(parameters))
     wanted = {Property.ENERGY}
     if Role.EVALUATE in roles:
@@ -159,16 +192,22 @@ def refusal(
     return why_not_predictable(card.declared(), split)
 
 
-def _bounds(split: Split, size: int, card: ModelCard, variant: Variant) -> IntArray:
-    counts = split.counts[:size]
+def _compared(chosen: _Chosen, split: Split) -> int:
+    """Return how many structures are looked up among those that a model learnt from: of simulations the whole split."""
+    return len(chosen.indices) if chosen.places is None else split.n_structures
+
+
+def _bounds(split: Split, places: IntArray, card: ModelCard, variant: Variant) -> IntArray:
+    counts, size = split.counts[places], len(places)
     if variant.batch is None:
         return np.asarray([0, size], dtype=np.int64)
     cutoff = card.declared().cutoff
-    density = _densities(split, size) if variant.batch.edges is not None else np.zeros(size)
+    density = _densities(split, places) if variant.batch.edges is not None else np.zeros(size)
     cost, limit = batch_cost(variant.batch, counts, density, cutoff)
     return cut_batches(cost, limit)
 
 
-def _densities(split: Split, size: int) -> FloatArray:
-    parts = [occupied_density(split.structures(start, min(start + _CHUNK, size))) for start in range(0, size, _CHUNK)]
+def _densities(split: Split, places: IntArray) -> FloatArray:
+    starts = range(0, len(places), _CHUNK)
+    parts = [occupied_density(split.select(places[start : start + _CHUNK])) for start in starts]
     return np.concatenate([np.zeros(0), *parts])

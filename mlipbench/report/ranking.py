@@ -17,9 +17,8 @@ from mlipbench.status import Source, Status, Task
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mlipbench.metrics.catalogue import ScoreColumns
     from mlipbench.metrics.definition import MetricDefinition
-    from mlipbench.metrics.relaxation import RelaxationErrors
-    from mlipbench.metrics.values import StructureErrors
     from mlipbench.report.collect import RunRecord
     from mlipbench.store.records import MetricRecord
     from mlipbench.typing import AnyArray, BoolArray, FloatArray, IntArray
@@ -109,7 +108,7 @@ def best(candidates: Sequence[tuple[RunRecord, MetricRecord]], scores: ScoreRead
     return frozenset(int(position) for position in chosen)
 
 
-def _score_columns(task: Task, columns: dict[str, AnyArray], ok: BoolArray) -> StructureErrors | RelaxationErrors:
+def _score_columns(task: Task, columns: dict[str, AnyArray], ok: BoolArray) -> ScoreColumns:
     """Return the columns as the metrics take them; structures that failed have nothing to compare."""
     fields: dict[str, AnyArray] = {}
     for field in dataclasses.fields(TASK_METRICS[task].columns):

@@ -78,6 +78,8 @@ def planned_record(split: PlannedSplit) -> SplitRecord:
         relation=split.exposure.relation if split.exposure else None,
         n_in_training=split.exposure.n_trained if split.exposure else None,
         n_in_validation=split.exposure.n_validated if split.exposure else None,
+        parameters=dict(split.request.parameters),
+        places=None if split.places is None else split.places.tolist(),
     )
 
 

@@ -21,7 +21,7 @@ from mlipbench.runner.splits import SplitJob, predict_split
 from mlipbench.runner.timings import merge_timings
 from mlipbench.runner.training import checkpoint_facts, ensure_trained
 from mlipbench.scoring.run import score_manifest
-from mlipbench.status import Status
+from mlipbench.status import Status, Task
 from mlipbench.store.files import write_atomically
 from mlipbench.store.rundir import RunDirectory
 
@@ -116,11 +116,16 @@ class RunSession:
             manifest = self._with_checkpoint(manifest, dataset)
         with Predictor(self._client_factory(directory, dataset)) as predictor:
             for split in open_splits:
-                data = self.plan.datasets[dataset].splits[split.split]
-                job = SplitJob(directory, split, data, f"{self._title()}: {self.run.place(*split.key)}")
+                job = self._job(directory, split)
                 manifest = self._with_record(manifest, predict_split(predictor, job, self.display))
                 directory.write_manifest(manifest)
         return manifest
+
+    def _job(self, directory: RunDirectory, split: PlannedSplit) -> SplitJob:
+        splits = self.plan.datasets[split.dataset].splits
+        reference = splits[split.request.parameters["reference"]] if split.task is Task.MD else None
+        title = f"{self._title()}: {self.run.place(*split.key)}"
+        return SplitJob(directory, split, splits[split.split], title, reference, self.run.card.declared().cutoff)
 
     def _client_factory(self, directory: RunDirectory, dataset: str) -> Callable[[], WorkerClient]:
         """Return what starts a worker with the model loaded, fitted before the first start where it has to be."""

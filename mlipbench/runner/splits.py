@@ -11,9 +11,11 @@ from mlipbench.errors import ConfigError, DatasetError, PrerequisiteError, Worke
 from mlipbench.execution.evaluate import Verdict
 from mlipbench.execution.failures import HandshakeRefused
 from mlipbench.execution.outcome import NOT_ATTEMPTED, TaskEnded, empty_outcome
+from mlipbench.plan.dynamics import structures_at
+from mlipbench.runner.dynamics import not_simulated, remove_ledgers, simulate_batch
 from mlipbench.runner.record import planned_record
 from mlipbench.runner.timings import write_timings
-from mlipbench.status import Status
+from mlipbench.status import Status, Task
 from mlipbench.store.predictions import PredictionBlock, SplitStore, State, read_predictions
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from mlipbench.store.rundir import RunDirectory
     from mlipbench.structures import StructureBatch
     from mlipbench.structures.columnar import Split
+    from mlipbench.typing import IntArray, StrArray
 
 MODEL_ERRORS: Final = (ConfigError, DatasetError, WorkerError)
 CHECKED_STRUCTURES: Final = 4
@@ -42,17 +45,41 @@ class SplitJob:
         planned: The split as planned.
         data: Its structures.
         title: What the display calls it.
+        reference: The trajectory that simulations are compared with; None for other tasks.
+        cutoff: Å, that the model's card names, or None.
     """
 
     directory: RunDirectory
     planned: PlannedSplit
     data: Split
     title: str
+    reference: Split | None = None
+    cutoff: float | None = None
+
+    @property
+    def counts(self) -> IntArray:
+        """Shape (n_structures,), atoms of each structure of the plan."""
+        places = self.planned.places
+        return self.data.counts[: self.planned.n_structures] if places is None else self.data.counts[places]
 
     def batch(self, number: int) -> StructureBatch:
         """Return the structures of one batch of the plan."""
-        bounds = self.planned.bounds
-        return self.data.structures(int(bounds[number]), int(bounds[number + 1]))
+        start, stop = self._bounds(number)
+        places = self.planned.places
+        return self.data.structures(start, stop) if places is None else structures_at(self.data, places[start:stop])
+
+    def names(self, start: int, stop: int) -> StrArray:
+        """Return the names of structures ``start`` to ``stop`` of the plan."""
+        places = self.planned.places
+        return self.data.names(start, stop) if places is None else self.data.ids[places[start:stop]]
+
+    def seeds(self, number: int) -> IntArray:
+        """Return the seeds of the replicas of one batch, shape (n_structures,)."""
+        start, stop = self._bounds(number)
+        return np.asarray(self.planned.request.parameters["seeds"][start:stop], dtype=np.int64)
+
+    def _bounds(self, number: int) -> tuple[int, int]:
+        return int(self.planned.bounds[number]), int(self.planned.bounds[number + 1])
 
 
 def predict_split(predictor: Predictor, job: SplitJob, display: Display) -> SplitRecord:
@@ -73,7 +100,7 @@ def predict_split(predictor: Predictor, job: SplitJob, display: Display) -> Spli
     if path.exists():
         path.with_suffix(".ledger").unlink(missing_ok=True)  # a kill came between the two
     else:
-        store = SplitStore(path, job.data.counts[: planned.n_structures], planned.bounds, planned.task)
+        store = SplitStore(path, job.counts, planned.bounds, planned.task)
         try:
             ended = _fill(predictor, job, store, display)
             _finish(store, job)
@@ -87,11 +114,14 @@ def _fill(predictor: Predictor, job: SplitJob, store: SplitStore, display: Displ
     """Predict and store every batch; return why the task was ended early, or None."""
     open_batches = [number for number in range(job.planned.n_batches) if number not in store.committed]
     sizes = np.diff(job.planned.bounds)
-    display.begin(job.title, int(sizes[open_batches].sum()))
+    simulated = int(job.planned.request.parameters["steps"]) if job.planned.task is Task.MD else 0
+    total = int(sizes[open_batches].sum())
+    display.begin(job.title, total * (simulated or 1), *(("steps",) if simulated else ()))
+    carry_out = _simulate if simulated else _predict
     reason: str | None = None
     if open_batches:
         try:
-            reason = _inconsistency(predictor, job) or _predict(predictor, job, store, open_batches, display)
+            reason = _inconsistency(predictor, job) or carry_out(predictor, job, store, open_batches, display)
         except (PrerequisiteError, HandshakeRefused):  # the disk is full, weights are missing, or the package changed
             raise
         except MODEL_ERRORS as error:  # the model cannot be had
@@ -99,9 +129,8 @@ def _fill(predictor: Predictor, job: SplitJob, store: SplitStore, display: Displ
             display.note(f"{job.title}: {reason}")
     for number in open_batches:
         if number not in store.committed:
-            outcome = empty_outcome(job.batch(number), job.planned.request, f"{NOT_ATTEMPTED}: {reason}")
-            store.commit(number, _block(job.batch(number), outcome), ())
-            display.advance(len(outcome.ok), len(outcome.ok))
+            store.commit(number, _not_attempted(job, number, str(reason)), ())
+            display.advance(int(sizes[number]), int(sizes[number]))
     display.end(job.title, "ended early" if reason else "done")
     return reason
 
@@ -129,6 +158,24 @@ def _predict(
     return None
 
 
+def _simulate(
+    predictor: Predictor, job: SplitJob, store: SplitStore, open_batches: list[int], display: Display
+) -> str | None:
+    for number in open_batches:
+        try:
+            simulate_batch(predictor, job, number, store, display.advance)
+        except TaskEnded as error:
+            return error.problem
+    return None
+
+
+def _not_attempted(job: SplitJob, number: int, reason: str) -> PredictionBlock:
+    if job.planned.task is Task.MD:
+        return not_simulated(job.batch(number), job.seeds(number), job.planned.request, reason)
+    outcome = empty_outcome(job.batch(number), job.planned.request, f"{NOT_ATTEMPTED}: {reason}")
+    return _block(job.batch(number), outcome)
+
+
 def _inconsistency(predictor: Predictor, job: SplitJob) -> str | None:
     """Check that a few unlike structures get the same predictions alone and together; return what is wrong."""
     look = job.data.structures(0, min(job.planned.n_structures, _LOOK_THROUGH))
@@ -152,9 +199,11 @@ def _block(batch: StructureBatch, outcome: BatchOutcome) -> PredictionBlock:
 
 
 def _finish(store: SplitStore, job: SplitJob) -> None:
+    if job.planned.task is Task.MD:
+        remove_ledgers(job)  # a kill may have come between storing a batch and removing its ledger
     folder = job.directory.timings.with_suffix("")
     write_timings(folder / f"{'.'.join(job.planned.key)}.parquet", store.timings)
-    store.finish(job.data.names)
+    store.finish(job.names)
 
 
 def _summary(job: SplitJob, ended: str | None) -> SplitRecord:

@@ -18,6 +18,9 @@ _KEY: Final = ("task", "dataset", "split")
 def write_timings(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write the timings of one split.
 
+    Of simulations a row is a stretch between two checkpoints, with the calls of the model in it and the seconds that
+    all of it took; of other tasks these are null.
+
     Raises:
         MlipbenchError: The disk is full or the folder cannot be written.
     """
@@ -36,6 +39,8 @@ def write_timings(path: Path, rows: Sequence[dict[str, Any]]) -> None:
             ("forward_seconds", pa.float64()),
             ("cold", pa.bool_()),
             ("maxrss", pa.int64()),
+            ("calls", pa.int64()),
+            ("seconds", pa.float64()),
         ]
     )
     with replacing(path) as temporary:
@@ -62,7 +67,7 @@ def merge_timings(directory: RunDirectory) -> None:
         keys = zip(*(old[name].to_pylist() for name in _KEY), strict=True)
         # a kill may have come between joining the parts and removing them
         tables.insert(0, old.filter(pa.array([key not in new for key in keys], pa.bool_())))
-    table = pa.concat_tables(tables)
+    table = pa.concat_tables(tables, promote_options="default")
     with replacing(directory.timings) as temporary:
         pq.write_table(table, temporary)
     for part in parts:

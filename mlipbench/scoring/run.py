@@ -22,6 +22,7 @@ from mlipbench.plan.open import references_sha256
 from mlipbench.scoring.adsorption import AdsorptionReferences
 from mlipbench.scoring.conversion import fit_shift
 from mlipbench.scoring.corrections import label_correction
+from mlipbench.scoring.dynamics import Compared, score_simulations
 from mlipbench.scoring.files import write_scores
 from mlipbench.scoring.gap import gap_record
 from mlipbench.scoring.split import score_split
@@ -67,6 +68,11 @@ class _Dataset:
         references = self.entry.references
         record = self.records.get((Task.S2EF, references.split)) if references is not None else None
         return record is not None and record.n_failed > 0
+
+    def compared(self, record: SplitRecord) -> Compared:
+        """Return what the simulations of a split are compared with."""
+        reference = self.splits[record.parameters["reference"]]
+        return Compared(reference, self.entry.frame_interval_fs, self.location.cache)
 
     def predicted_energy(self, split: str) -> tuple[FloatArray, BoolArray]:
         """Return the predicted energies of a split as it is, eV, and where there are any."""
@@ -171,7 +177,10 @@ def _score_splits(dataset: _Dataset, manifest: Manifest) -> Iterator[MetricRecor
             references=_references(dataset, name),
             label_correction=label_correction(dataset.route.corrections, split, record.n_expected),
         )
-        scores = score_split(dataset.directory.predictions(*place), task, split, record.n_expected, treatment)
+        if task is Task.MD:
+            scores = score_simulations(dataset.directory, record, split, dataset.compared(record))
+        else:
+            scores = score_split(dataset.directory.predictions(*place), task, split, record.n_expected, treatment)
         write_scores(dataset.directory.scores(*place), scores)
         levels = dataset.factors.levels(split) if dataset.factors else None
         for cell in cells:

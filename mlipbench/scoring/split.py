@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from mlipbench.metrics.relaxation import RelaxationErrors
+    from mlipbench.metrics.catalogue import ScoreColumns
     from mlipbench.scoring.treatment import Treatment
     from mlipbench.store.predictions import PredictionBlock
     from mlipbench.structures.columnar import Split
     from mlipbench.typing import BoolArray, IntArray, StrArray
 
-    Scored = tuple[StructureErrors | RelaxationErrors, BoolArray]
+    Scored = tuple[ScoreColumns, BoolArray]
     Scorer = Callable[[Split, PredictionBlock, int, Treatment], Scored]
 
 _SCORERS: Final[Mapping[Task, Scorer]] = MappingProxyType({Task.S2EF: score_predicted, Task.RELAXATION: score_relaxed})
@@ -45,7 +45,7 @@ class SplitScores:
         declined: Reasons of structures the model declines, with the number of structures of each.
     """
 
-    errors: StructureErrors | RelaxationErrors
+    errors: ScoreColumns
     state: IntArray
     energy_applicable: BoolArray
     clusters: IntArray
@@ -95,7 +95,7 @@ def score_split(path: Path, task: Task, split: Split, size: int, treatment: Trea
     )
 
 
-def _join(parts: Sequence[StructureErrors | RelaxationErrors]) -> StructureErrors | RelaxationErrors:
+def _join(parts: Sequence[ScoreColumns]) -> ScoreColumns:
     columns: dict[str, Any] = {}
     for field in fields(parts[0]):
         values = [getattr(part, field.name) for part in parts]

@@ -104,6 +104,8 @@ class SplitRecord(_Record):
         n_in_training: Structures that also stand among those the model was trained on; None where these are not at
             hand.
         n_in_validation: Likewise, among those that its training was validated on.
+        parameters: Of the task, where it has any.
+        places: Which structures of the split were taken, where these are not the first.
     """
 
     task: Task
@@ -120,6 +122,8 @@ class SplitRecord(_Record):
     relation: Training | None = None
     n_in_training: int | None = None
     n_in_validation: int | None = None
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    places: list[int] | None = None
 
 
 class RouteRecord(_Record):

@@ -55,6 +55,11 @@ class RunDirectory:
         """Return the Parquet file of the scores of a split."""
         return self.path / "scores" / task / dataset / f"{split}.parquet"
 
+    def trajectories(self, dataset: str, split: str, seed: int | None = None) -> Path:
+        """Return the folder of the trajectories of simulations that start from a split, or the file of one replica."""
+        folder = self.path / "trajectories" / dataset / split
+        return folder if seed is None else folder / f"seed-{seed}.traj"
+
     def fitted(self, dataset: str) -> Path:
         """Return the file of the parameters fitted to a dataset."""
         return self.path / "fitted" / f"{dataset}.npz"

@@ -9,11 +9,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    PositiveInt,
     PrivateAttr,
     field_validator,
     model_validator,
@@ -21,14 +18,13 @@ from pydantic import (
 
 from mlipbench.budget import BatchBudget
 from mlipbench.errors import ConfigError
-from mlipbench.status import Task
+from mlipbench.suite.part import MAX_SEED, Part
+from mlipbench.suite.tasks import Tasks
 from mlipbench.units import energy_factor
 from mlipbench.yamlfile import no_credentials
 
-MAX_SEED = 2**32 - 1
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 _CARD_ONLY = frozenset({"adapter", "arguments", "calculator", "checkpoint", "environment", "kwargs", "python"})
-_Finite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 def _known(unit: str) -> str:
@@ -42,11 +38,7 @@ def _known(unit: str) -> str:
 EnergyUnit = Annotated[str, AfterValidator(_known)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ModelChoice(_Part):
+class ModelChoice(Part):
     """A model and the settings it is run with.
 
     A suite may set precision, device, batch budget and inference settings, and which recipe trains a network; never
@@ -96,7 +88,7 @@ class ShiftKind(StrEnum):
     PER_ELEMENT = "per_element"
 
 
-class Conversion(_Part):
+class Conversion(Part):
     """An explicit step that brings labels and predictions to one energy reference.
 
     Attributes:
@@ -120,7 +112,7 @@ class Conversion(_Part):
         return self
 
 
-class DatasetChoice(_Part):
+class DatasetChoice(Part):
     """Splits of one dataset, and how its labels are used.
 
     Attributes:
@@ -138,68 +130,30 @@ class DatasetChoice(_Part):
     energy: tuple[Conversion, ...] = ()
 
 
-class S2EFTask(_Part):
-    """Energies and forces of given structures.
-
-    Attributes:
-        metrics: Names of the metrics; None means all that the labels allow.
-    """
-
-    metrics: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-
-
-class RelaxationTask(_Part):
-    """Relaxed structures and their energies, by L-BFGS with the model's own forces.
-
-    The defaults are those of OC20's relaxations with models: fairchem's, with the options of its examples.
-
-    Attributes:
-        metrics: Names of the metrics; None means all that the labels allow.
-        fmax: eV/Å; a structure is relaxed once no force on a free atom is as large.
-        steps: Most steps of a structure.
-        maxstep: Å; a step in which an atom would move further is shortened as a whole.
-        memory: Steps that the approximate Hessian is made of.
-        damping: What every step is multiplied by.
-        alpha: eV/Å²; curvature that the approximate Hessian starts from.
-    """
-
-    metrics: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    fmax: _Finite = 0.02
-    steps: PositiveInt = 300
-    maxstep: _Finite = 0.04
-    memory: PositiveInt = 50
-    damping: _Finite = 1.0
-    alpha: _Finite = 70.0
-
-
-class Tasks(_Part):
-    """The tasks of a suite; each is carried out on every split.
-
-    Attributes:
-        s2ef: Energies and forces of the structures as they are.
-        relaxation: Relaxations that start from the structures.
-    """
-
-    s2ef: S2EFTask | None = None
-    relaxation: RelaxationTask | None = None
-
-    @model_validator(mode="after")
-    def _one_at_least(self) -> Self:
-        if not self.chosen():
-            raise ValueError(f"name at least one task; there are {', '.join(Task)}")
-        return self
-
-    def chosen(self) -> dict[Task, S2EFTask | RelaxationTask]:
-        """Return the tasks that the suite names, with their parameters."""
-        found = {task: getattr(self, task.value) for task in Task}
-        return {task: part for task, part in found.items() if part is not None}
-
-
 def _as_choice(value: object) -> object:
     return {"name": value} if isinstance(value, str) else value
 
 
-class Suite(_Part):
+Models = Annotated[tuple[Annotated[ModelChoice, BeforeValidator(_as_choice)], ...], Field(min_length=1)]
+
+
+class Profile(Part):
+    """A suite run differently under a name of its own, such as a quick version of it.
+
+    Attributes:
+        data: ``mini`` for the embedded datasets; None for the suite's.
+        models: Models in place of the suite's; None keeps those.
+        tasks: Parameters of tasks in place of the suite's, by task.
+    """
+
+    data: Literal["mini"] | None = None
+    models: Annotated[tuple[Annotated[ModelChoice, BeforeValidator(_as_choice)], ...], Field(min_length=1)] | None = (
+        None
+    )
+    tasks: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+class Suite(Part):
     """A validated, frozen suite.
 
     Attributes:
@@ -212,16 +166,18 @@ class Suite(_Part):
         units: Units of energy that tables show, such as meV and kcal/mol, one column each; forces and stresses follow
             them. Chosen by the size of the numbers where none is given.
         seeds: Seeds; every model is run once per seed.
+        profiles: Other ways to run it, by name.
     """
 
     suite: Annotated[str, Field(pattern=_NAME)]
     version: Annotated[int, Field(ge=1)]
     description: str = ""
-    models: Annotated[tuple[Annotated[ModelChoice, BeforeValidator(_as_choice)], ...], Field(min_length=1)]
+    models: Models
     datasets: Annotated[dict[Annotated[str, Field(pattern=_NAME)], DatasetChoice], Field(min_length=1)]
     tasks: Tasks
     units: tuple[EnergyUnit, ...] = ()
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, le=MAX_SEED)], ...], Field(min_length=1)] = (0,)
+    profiles: dict[Annotated[str, Field(pattern=_NAME)], Profile] = Field(default_factory=dict)
 
     _folder: Path = PrivateAttr(default=Path())
 

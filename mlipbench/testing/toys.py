@@ -13,6 +13,7 @@ import random
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
@@ -164,6 +165,14 @@ class WrongShapeAdapter(SpringAdapter):
         return predictions
 
 
+class NoForcesAdapter(SpringAdapter):
+    """Returns energies alone, whatever it is asked for."""
+
+    def forward(self, prepared: StructureBatch, properties: frozenset[Property]) -> Predictions:
+        """Predict energies."""
+        return Predictions(super().forward(prepared, properties).energy)
+
+
 class WrongOrderAdapter(SpringAdapter):
     """Returns the structures of a batch in reverse order."""
 
@@ -281,6 +290,58 @@ class DirectForcesAdapter(SpringAdapter):
         arms = -predictions.forces / self.stiffness
         swirl = float(self.kwargs.get("swirl", 0.1)) * np.stack([-arms[:, 1], arms[:, 0], 0 * arms[:, 2]], axis=1)
         return Predictions(predictions.energy, predictions.forces + swirl, predictions.stress)
+
+
+class EventualAdapter(SpringAdapter):
+    """Predicts honestly until an atom is too far from the centroid of its structure, or a pair too close, in Å.
+
+    Args:
+        kwargs: ``reach``, or ``nearest`` for dimers that may not come closer; ``how`` it fails: ``segv`` (default),
+            ``hang``, ``raise``, ``memory``, ``nan`` or ``decline``; ``marker``, a file that the first failure writes
+            and that prevents a second; beside those of `SpringAdapter`.
+    """
+
+    def forward(self, prepared: StructureBatch, properties: frozenset[Property]) -> Predictions:
+        """Predict, or fail.
+
+        Raises:
+            RuntimeError: ``how`` is ``raise``.
+            MemoryError: ``how`` is ``memory``.
+        """
+        found = super().forward(prepared, properties)
+        arms = prepared.positions - self._centroids(prepared)[prepared.structure_index]
+        lengths = np.linalg.norm(arms, axis=1)
+        wrong = (
+            lengths > float(self.kwargs["reach"]) if "reach" in self.kwargs else lengths < self.kwargs["nearest"] / 2
+        )
+        bad = np.unique(prepared.structure_index[wrong])
+        how = self.kwargs.get("how", "segv")
+        if not bad.size or self._failed_before():
+            return found
+        if how == "hang":
+            time.sleep(10**6)
+        if how == "segv":
+            os.kill(os.getpid(), signal.SIGSEGV)
+            time.sleep(60)
+        if how == "raise":
+            raise RuntimeError("the network is undefined there")
+        if how == "memory":
+            raise MemoryError("cannot allocate the graph")
+        rows = np.isin(prepared.structure_index, bad)
+        found.energy[bad] = np.nan
+        if found.forces is not None:
+            found.forces[rows] = np.nan
+        reasons = dict.fromkeys(bad.tolist(), "atoms have no neighbours") if how == "decline" else {}
+        return Predictions(found.energy, found.forces, found.stress, reasons)
+
+    def _failed_before(self) -> bool:
+        """Return whether a failure of this or another process was marked, and mark this one."""
+        if "marker" not in self.kwargs:
+            return False
+        marker = Path(self.kwargs["marker"])
+        before = marker.exists()
+        marker.touch()
+        return before
 
 
 def _sum_per_structure(batch: StructureBatch, rows: FloatArray) -> FloatArray:

@@ -6,8 +6,9 @@ import importlib.metadata
 import os
 import platform
 import sys
-from pathlib import Path
 from typing import Any, Final
+
+from mlipbench.machine import processor
 
 _PACKAGES: Final = (
     "ase",
@@ -45,7 +46,7 @@ def host_facts() -> dict[str, Any]:
     """Return the processor, the number of cores this process may use and the C library."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "machine": platform.machine(),
         "cores": cores,
         "system": platform.platform(),
@@ -61,12 +62,3 @@ def torch_facts() -> dict[str, Any]:
     if torch.cuda.is_available():
         facts["gpu"] = torch.cuda.get_device_name()
     return facts
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return platform.processor()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())

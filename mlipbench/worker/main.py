@@ -45,6 +45,7 @@ HANDLERS: Final = MappingProxyType(
         MessageKind.VERIFY: "mlipbench.worker.consistency:verify",
         MessageKind.PREDICT: "mlipbench.worker.s2ef:predict",
         MessageKind.RELAX: "mlipbench.worker.relaxation:relax",
+        MessageKind.ADVANCE: "mlipbench.worker.md:advance",
     }
 )
 _PARENT_GONE: Final = 0

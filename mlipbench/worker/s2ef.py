@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlipbench.structures import StructureBatch
+    from mlipbench.structures.neighbors import NeighborList
     from mlipbench.typing import AnyArray, BoolArray, IntArray
     from mlipbench.worker.session import Session
 
@@ -71,8 +72,16 @@ def reply_header(
     }
 
 
-def run(session: Session, batch: StructureBatch, properties: frozenset[Property]) -> tuple[Predictions, Timing]:
+def run(
+    session: Session, batch: StructureBatch, properties: frozenset[Property], neighbors: NeighborList | None = None
+) -> tuple[Predictions, Timing]:
     """Predict `batch` with the loaded adapter, timed around synchronised work, and check the outcome.
+
+    Args:
+        session: Holds the model.
+        batch: The structures.
+        properties: What is asked for.
+        neighbors: Their pairs, where they are known and the model takes a list; None lets the adapter find them.
 
     Raises:
         WorkerError: The predictions do not have the shapes and types they must have.
@@ -80,7 +89,7 @@ def run(session: Session, batch: StructureBatch, properties: frozenset[Property]
     adapter = session.adapter
     session.synchronize()
     start = time.perf_counter()
-    prepared = adapter.prepare(batch)
+    prepared = adapter.prepare(batch, neighbors)
     session.synchronize()
     middle = time.perf_counter()
     predictions = adapter.forward(prepared, properties)

@@ -20,11 +20,11 @@ MAX_FUNCTION_LINES = 45
 
 # From the lowest to the highest. A module may import what stands in an earlier row, and its own folder.
 SHARED = (
-    ("errors", "typing", "elements", "version", "budget", "progress", "status", "cachedir"),
+    ("errors", "typing", "elements", "version", "budget", "progress", "status", "cachedir", "machine"),
     ("units", "yamlfile"),
     ("structures",),
     ("metrics", "protocol", "models.interface", "recipe"),
-    ("checkpoint", "tasks", "trainers", "trusted"),
+    ("checkpoint", "dynamics", "tasks", "trainers", "trusted"),
 )
 PARENT = (
     ("suite", "datasets", "models", "environments", "recipes"),

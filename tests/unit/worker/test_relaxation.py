@@ -14,7 +14,7 @@ from mlipbench.models.interface import LoadRequest, Predictions, Property
 from mlipbench.protocol import MessageKind, ProtocolError, decode, frame_length
 from mlipbench.status import Task
 from mlipbench.structures import StructureBatch
-from mlipbench.suite.schema import RelaxationTask
+from mlipbench.suite.tasks import RelaxationTask
 from mlipbench.tasks import TaskRequest
 from mlipbench.testing import toys
 from mlipbench.worker.relaxation import Parameters, relax, relax_batch

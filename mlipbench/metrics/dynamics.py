@@ -1,0 +1,288 @@
+"""What simulations are scored by: one row of columns for each replica, and the metrics over replicas.
+
+Definitions are MDSim's where it has one (Fu et al., TMLR 2023), with a corrected one beside them where theirs has a
+defect. Replicas are independent: an interval is Student's over their number, the restricted mean survival time and the
+share that survives have intervals of their own.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from mlipbench.metrics.definition import Estimate, MetricDefinition
+from mlipbench.metrics.survival import Endings, restricted_mean
+from mlipbench.metrics.values import Direction, Kind, Scale
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from mlipbench.typing import FloatArray, IntArray
+
+FEWEST_REPLICAS: Final = 3
+"""Replicas below which a mean has no interval."""
+LEVEL: Final = 0.95
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReplicaScores:
+    """What became of each replica; every array has shape (n_replicas,), NaN where there is nothing to say.
+
+    Attributes:
+        n_atoms: Number of atoms.
+        seed: Its seed.
+        horizon: ps, simulated time of a replica that completes.
+        simulated: ps, simulated time of this one.
+        stable: ps, until it collapsed or ended.
+        failed: 1 where that was for a physical reason, 0 where it was still stable.
+        rdf_mae: Error of the distribution before the collapse, as MDSim's.
+        rdf_mae_corrected: The same with every curve normalised to its true number of pairs.
+        rdf_wasserstein: Å, Wasserstein distance of the distributions.
+        element_rdf_mae: Å, largest error among the pairs of elements, normalised to the true numbers of pairs.
+        diffusivity_mdsim: 10⁻⁹ m²/s, as MDSim reads it off.
+        diffusivity_error_mdsim: 10⁻⁹ m²/s, its distance from that of the reference.
+        diffusivity: 10⁻⁹ m²/s, averaged correctly.
+        diffusivity_error: 10⁻⁹ m²/s, its distance from that of the reference.
+        drift: meV/atom/ps, slope of the total energy.
+        fluctuation: meV/atom, spread of the total energy about that slope.
+        temperature: K, mean.
+        temperature_spread: Variance of the temperature over that of the canonical ensemble.
+        equipartition: Largest deviation of an element's temperature from the mean, as a share of it.
+        steps_per_second: Steps of all replicas of its batch in a second of the whole loop.
+        speed_half: Half the width of the interval of that.
+        step: fs, the time step.
+    """
+
+    n_atoms: IntArray
+    seed: FloatArray
+    horizon: FloatArray
+    simulated: FloatArray
+    stable: FloatArray
+    failed: FloatArray
+    rdf_mae: FloatArray
+    rdf_mae_corrected: FloatArray
+    rdf_wasserstein: FloatArray
+    element_rdf_mae: FloatArray
+    diffusivity_mdsim: FloatArray
+    diffusivity_error_mdsim: FloatArray
+    diffusivity: FloatArray
+    diffusivity_error: FloatArray
+    drift: FloatArray
+    fluctuation: FloatArray
+    temperature: FloatArray
+    temperature_spread: FloatArray
+    equipartition: FloatArray
+    steps_per_second: FloatArray
+    speed_half: FloatArray
+    step: FloatArray
+
+
+def _ones(scores: ReplicaScores) -> FloatArray:
+    return np.ones(scores.n_atoms.shape)
+
+
+def mean_estimate(values: FloatArray) -> Estimate:
+    """Return the mean over replicas with Student's interval; replicas without a value are left out and counted.
+
+    Nothing here can be negative, so that the interval is cut at 0.
+
+    Args:
+        values: Shape (n_replicas,), not negative.
+    """
+    from scipy.stats import t
+
+    known = values[np.isfinite(values)]
+    n, left_out = len(known), len(values) - len(known)
+    said = f"{left_out} of {len(values)} replicas have no value" if left_out else None
+    if not n:
+        return Estimate(None, None, None, 0, said or "there is no replica")
+    mean = float(np.mean(known))
+    if n < FEWEST_REPLICAS:
+        few = f"{n} replicas are too few for an interval"
+        return Estimate(mean, None, None, n, f"{said}; {few}" if said else few)
+    half = float(t.ppf(0.5 + LEVEL / 2, n - 1)) * float(np.std(known, ddof=1)) / math.sqrt(n)
+    return Estimate(mean, max(mean - half, 0.0), mean + half, n, said)
+
+
+def _mean_of(column: Callable[[ReplicaScores], FloatArray]) -> Callable[[ReplicaScores], Estimate]:
+    return lambda scores: mean_estimate(column(scores))
+
+
+def _endings(scores: ReplicaScores) -> tuple[Endings, float]:
+    known = np.isfinite(scores.stable)
+    return Endings(scores.stable[known], scores.failed[known] > 0), float(scores.horizon.max())
+
+
+def _stability(scores: ReplicaScores, *, worst: bool) -> Estimate:
+    if not np.isfinite(scores.stable).any():
+        return Estimate(None, None, None, 0, "no replica was simulated")
+    endings, horizon = _endings(scores)
+    found = restricted_mean(endings.worst_case(horizon) if worst else endings, horizon)
+    said = [found.reason]
+    if found.n_censored and not worst:
+        said.append(
+            f"{found.n_censored} of {found.n} replicas ended for reasons that are not physical, and are censored"
+        )
+    return Estimate(found.value, found.low, found.high, found.n, "; ".join(filter(None, said)) or None)
+
+
+def _survived(scores: ReplicaScores) -> Estimate:
+    """Return the share of replicas that stay stable to the end, with Clopper and Pearson's interval.
+
+    Replicas that are censored before count as failed.
+    """
+    from scipy.stats import beta
+
+    if not np.isfinite(scores.stable).any():
+        return Estimate(None, None, None, 0, "no replica was simulated")
+    endings, horizon = _endings(scores)
+    failed = endings.worst_case(horizon).failed
+    n, alive = len(failed), int(np.sum(~failed))
+    low = 0.0 if alive == 0 else float(beta.ppf((1 - LEVEL) / 2, alive, n - alive + 1))
+    high = 1.0 if alive == n else float(beta.ppf((1 + LEVEL) / 2, alive + 1, n - alive))
+    return Estimate(alive / n, low, high, n)
+
+
+def _ns_per_day(scores: ReplicaScores) -> FloatArray:
+    """Return the simulated time in a day: steps/s x fs x 86,400 s/day x 10⁻⁶ ns/fs."""
+    return scores.steps_per_second * _ns_per_step_and_day(scores)
+
+
+def _ns_per_step_and_day(scores: ReplicaScores) -> FloatArray:
+    return scores.step * 86_400 * 1e-6
+
+
+def _speed(scores: ReplicaScores, factor: FloatArray) -> Estimate:
+    """Return the speed, which all replicas have in common, with the interval over stretches between checkpoints."""
+    known = np.flatnonzero(np.isfinite(scores.steps_per_second))
+    if not known.size:
+        return Estimate(None, None, None, 0, "nothing was timed")
+    first = known[0]
+    unit, value, half = float(factor[first]), float(scores.steps_per_second[first]), float(scores.speed_half[first])
+    if not math.isfinite(half):
+        return Estimate(unit * value, None, None, len(known), "too few stretches between checkpoints for an interval")
+    return Estimate(unit * value, unit * max(value - half, 0.0), unit * (value + half), len(known))
+
+
+def _defined(  # noqa: PLR0913, PLR0917 - one line of the table below
+    name: str,
+    unit: str,
+    direction: Direction,
+    title: str,
+    about: str,
+    formula: str,
+    column: Callable[[ReplicaScores], FloatArray],
+    estimate: Callable[[ReplicaScores], Estimate] | None = None,
+) -> MetricDefinition[ReplicaScores]:
+    return MetricDefinition(
+        name, unit, direction, title, formula, column, _ones, Scale(Kind.REAL), about=about, timed=about == "speed",
+        estimate=estimate or _mean_of(column),
+    )  # fmt: skip
+
+
+_LOWER, _HIGHER, _NEITHER = Direction.LOWER, Direction.HIGHER, Direction.NEITHER
+
+_DEFINITIONS: Final = (
+    _defined(
+        "stability", "ps", _HIGHER, "Stability", "stability",
+        "restricted mean time to collapse, to the length of the simulation: area below the Kaplan-Meier curve over "
+        "replicas. A replica collapses as MDSim says: the error of its distribution in a window, or the stretch of a "
+        "bond, exceeds the threshold of the suite; or it ends for a physical reason. Other ends are censored. Without "
+        "any collapse the lower end is the exact binomial bound on survival times the length",
+        lambda s: s.stable, lambda s: _stability(s, worst=False),
+    ),
+    _defined(
+        "stability_worst_case", "ps", _HIGHER, "Stability (worst case)", "stability",
+        "as `stability`, with every censored replica counted as collapsed where it ended",
+        lambda s: s.stable, lambda s: _stability(s, worst=True),
+    ),
+    _defined(
+        "survived", "1", _HIGHER, "Survived", "stability",
+        "share of replicas that are stable to the end, with Clopper and Pearson's interval; censored ones count as "
+        "collapsed",
+        lambda s: (s.stable >= s.horizon * (1 - 1e-9)).astype(np.float64), _survived,
+    ),
+    _defined(
+        "rdf_mae", "1", _LOWER, "RDF MAE", "distribution",
+        "mean over replicas of mean|g - g_ref| times the range (Å; for h(r) a pure number), over the frames before the "
+        "collapse against the whole reference; MDSim's g(r), in which an atom counts as a pair with itself",
+        lambda s: s.rdf_mae,
+    ),
+    _defined(
+        "rdf_mae_corrected", "1", _LOWER, "RDF MAE (corrected)", "distribution",
+        "as `rdf_mae`, with g(r) normalised to the true number of pairs, so that it tends to 1",
+        lambda s: s.rdf_mae_corrected,
+    ),
+    _defined(
+        "element_rdf_mae", "1", _LOWER, "RDF MAE (worst pair)", "elements",
+        "as `rdf_mae_corrected`, for each pair of elements by itself; the largest of them",
+        lambda s: s.element_rdf_mae,
+    ),
+    _defined(
+        "rdf_wasserstein", "Å", _LOWER, "RDF W1", "distribution",
+        "mean over replicas of the Wasserstein-1 distance of g(r), or h(r), from that of the reference, both divided "
+        "by their integrals",
+        lambda s: s.rdf_wasserstein,
+    ),
+    _defined(
+        "diffusivity_error_mdsim", "1e-9 m²/s", _LOWER, "Diffusivity error (MDSim)", "diffusion",
+        "mean over replicas of |D - D_ref|, D as MDSim reads it off: mean squared displacement over 6 times one lag, "
+        "relative to the unweighted mean of the atoms that diffuse, summed over starts and divided by one too few",
+        lambda s: s.diffusivity_error_mdsim,
+    ),
+    _defined(
+        "diffusivity_error", "1e-9 m²/s", _LOWER, "Diffusivity error", "diffusion",
+        "as `diffusivity_error_mdsim`, divided by the true number of starts",
+        lambda s: s.diffusivity_error,
+    ),
+    _defined(
+        "diffusivity", "1e-9 m²/s", _NEITHER, "Diffusivity", "diffusion",
+        "mean over replicas of the diffusivity, divided by the true number of starts",
+        lambda s: s.diffusivity,
+    ),
+    _defined(
+        "energy_drift", "meV/atom/ps", _LOWER, "Energy drift", "energy",
+        "mean over replicas of the absolute slope of the total energy per atom, by least squares",
+        lambda s: np.abs(s.drift),
+    ),
+    _defined(
+        "energy_fluctuation", "meV/atom", _LOWER, "Energy fluctuation", "energy",
+        "mean over replicas of the root mean square of the total energy per atom about that slope",
+        lambda s: s.fluctuation,
+    ),
+    _defined(
+        "temperature", "K", _NEITHER, "Temperature", "temperature",
+        "mean over replicas and frames of the temperature, by 3 N degrees of freedom",
+        lambda s: s.temperature,
+    ),
+    _defined(
+        "temperature_spread", "1", _NEITHER, "Temperature spread", "temperature",
+        "mean over replicas of the variance of the temperature over 2 T²/(3 N), that of the canonical ensemble",
+        lambda s: s.temperature_spread,
+    ),
+    _defined(
+        "equipartition", "1", _LOWER, "Equipartition", "temperature",
+        "mean over replicas of the largest deviation of an element's temperature from that of all atoms, as a share",
+        lambda s: s.equipartition,
+    ),
+    _defined(
+        "steps_per_second", "1/s", _HIGHER, "Steps/s", "speed",
+        "steps of all replicas of a batch over the wall time of the loop beside the model: integrator, lists of "
+        "neighbours, model and recording; the first calls left out",
+        lambda s: s.steps_per_second, lambda s: _speed(s, _ones(s)),
+    ),
+    _defined(
+        "ns_per_day", "ns/day", _HIGHER, "ns/day", "speed",
+        "simulated time of all replicas of a batch in a day, from `steps_per_second`",
+        _ns_per_day, lambda s: _speed(s, _ns_per_step_and_day(s)),
+    ),
+)  # fmt: skip
+
+DYNAMICS_METRICS: Final[Mapping[str, MetricDefinition[ReplicaScores]]] = MappingProxyType(
+    {definition.name: definition for definition in _DEFINITIONS}
+)
+"""The metrics of simulations by name, in the order of tables."""
