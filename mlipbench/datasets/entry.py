@@ -102,11 +102,12 @@ class Keys(Closed):
         cluster: Key whose value is shared by dependent structures.
         charge: Total charge.
         spin: Spin multiplicity 2S + 1.
-        numbers: Atomic numbers (``.npz`` and ``.lmdb`` only; the other formats say it themselves).
-        positions: Positions (``.npz`` and ``.lmdb`` only).
-        cell: Lattice vectors as rows (``.npz`` and ``.lmdb`` only); None where the files hold none.
-        pbc: Periodicity (``.npz`` and ``.lmdb`` only); None where the files hold none. In ``.lmdb`` files None stands
-            for OC20's name in all four cases.
+        numbers: Atomic numbers (``.npz``, ``.npy`` and ``.lmdb`` only; the other formats say it themselves).
+        positions: Positions (likewise).
+        cell: Lattice vectors as rows (likewise); None where the files hold none. Two names are those of lengths and of
+            angles in degrees (``.npz`` and ``.npy`` only).
+        pbc: Periodicity (likewise); None where the files hold none. In ``.lmdb`` files None stands for OC20's name in
+            all four cases.
     """
 
     energy: str | None
@@ -118,7 +119,7 @@ class Keys(Closed):
     spin: str | None = None
     numbers: str | None = None
     positions: str | None = None
-    cell: str | None = None
+    cell: str | tuple[str, str] | None = None
     pbc: str | None = None
     reference_energy: str | None = None
     relaxed_energy: str | None = None
