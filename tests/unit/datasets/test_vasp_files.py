@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import ase
 import numpy as np
 import pytest
 from ase.io import iread
@@ -13,8 +15,6 @@ from mlipbench.datasets.readers import read
 from mlipbench.errors import DatasetError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from dataset_helpers import Convert
 
 FREE = {"energy": "free_energy"}
@@ -58,6 +58,23 @@ def test_values_are_those_of_ases_reader(tmp_path: Path, convert: Convert, pstre
     structures = split.structures(0, 3)
     np.testing.assert_allclose(structures.positions, np.concatenate([a.positions for a in theirs]), atol=1e-9)
     np.testing.assert_allclose(structures.cell, [a.cell.array for a in theirs])
+
+
+@pytest.mark.parametrize("name", ["vasprun_dfpt.xml", "vasprun_pstress.xml"])
+def test_vasps_own_files_are_read_as_by_ase(name: str, convert: Convert) -> None:
+    path = Path(ase.__file__).parent / "test" / "testdata" / "vasp" / name
+    if not path.exists():
+        pytest.skip(f"this installation of ASE comes without {name}")
+    (theirs,) = iread(path, ":", format="vasp-xml")
+    split, free = convert(path, reading()), convert(path, reading(FREE))
+    np.testing.assert_allclose(split.labels(0, 1).energy, [theirs.get_potential_energy()], atol=1e-7)
+    expected = theirs.get_potential_energy(force_consistent=True)
+    np.testing.assert_allclose(free.labels(0, 1).energy, [expected], atol=1e-7)
+    np.testing.assert_array_equal(split.labels(0, 1).forces, theirs.calc.results["forces"])
+    structures = split.structures(0, 1)
+    np.testing.assert_allclose(structures.positions, theirs.positions, atol=1e-12)
+    np.testing.assert_array_equal(structures.numbers, theirs.numbers)
+    np.testing.assert_array_equal(structures.cell[0], theirs.cell.array)
 
 
 @pytest.mark.parametrize(
