@@ -12,7 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 
 ERROR: Final = "error.json"
-MAPPED: Final = (".lmdb", ".aselmdb")  # as in `mlipbench.datasets.readers.Format`, which is too heavy to import here
+MAPPED: Final = (
+    ".lmdb",
+    ".aselmdb",
+    ".npy",
+)  # of `mlipbench.datasets.readers.Format`, which is too heavy to import
 
 
 def main(job_path: str) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from mlipbench.datasets.names import ENTRIES, entry_names
-from mlipbench.datasets.rules import Closed, Indices, LeignnSplit, MdsimSplit, Patterns, RelativePath
+from mlipbench.datasets.rules import Closed, Indices, LeignnMdSplit, LeignnSplit, MdsimSplit, Patterns, RelativePath
 from mlipbench.datasets.sources import Archive
 from mlipbench.errors import ConfigError
 from mlipbench.models.interface import EnergyReference
@@ -102,11 +102,12 @@ class Keys(Closed):
         cluster: Key whose value is shared by dependent structures.
         charge: Total charge.
         spin: Spin multiplicity 2S + 1.
-        numbers: Atomic numbers (``.npz`` and ``.lmdb`` only; the other formats say it themselves).
-        positions: Positions (``.npz`` and ``.lmdb`` only).
-        cell: Lattice vectors as rows (``.npz`` and ``.lmdb`` only); None where the files hold none.
-        pbc: Periodicity (``.npz`` and ``.lmdb`` only); None where the files hold none. In ``.lmdb`` files None stands
-            for OC20's name in all four cases.
+        numbers: Atomic numbers (``.npz``, ``.npy`` and ``.lmdb`` only; the other formats say it themselves).
+        positions: Positions (likewise).
+        cell: Lattice vectors as rows (likewise); None where the files hold none. Two names are those of lengths and of
+            angles in degrees (``.npz`` and ``.npy`` only).
+        pbc: Periodicity (likewise); None where the files hold none. In ``.lmdb`` files None stands for OC20's name in
+            all four cases.
     """
 
     energy: str | None
@@ -118,7 +119,7 @@ class Keys(Closed):
     spin: str | None = None
     numbers: str | None = None
     positions: str | None = None
-    cell: str | None = None
+    cell: str | tuple[str, str] | None = None
     pbc: str | None = None
     reference_energy: str | None = None
     relaxed_energy: str | None = None
@@ -157,6 +158,7 @@ class SplitSpec(Closed):
         indices: Published numbers of the structures to take; `shuffle_seed` and `slice` choose among these.
         mdsim: MDSim's own way to cut the structures of all files; nothing else then chooses.
         leignn: LEIGNN's own way, likewise.
+        leignn_md: LEIGNN's own way with its molecular dynamics, likewise.
         shuffle_seed: Seed of a permutation of the structures of all files before `slice` is taken.
         slice: Start, stop and step, as in Python. Splits with one seed and slices that do not overlap are disjoint.
             The structures taken keep the order of the files.
@@ -170,6 +172,7 @@ class SplitSpec(Closed):
     indices: Indices | None = None
     mdsim: MdsimSplit | None = None
     leignn: LeignnSplit | None = None
+    leignn_md: LeignnMdSplit | None = None
     shuffle_seed: Annotated[int, Field(ge=0)] | None = None
     slice: tuple[int | None, int | None, int | None] | None = None
     title: str | None = None
@@ -180,10 +183,15 @@ class SplitSpec(Closed):
     @model_validator(mode="after")
     def _one_rule(self) -> Self:
         others = (self.indices, self.shuffle_seed, self.slice)
-        rules = [rule for rule in (self.mdsim, self.leignn) if rule is not None]
-        if len(rules) > 1 or (rules and others != (None, None, None)):
-            raise ValueError("mdsim and leignn leave nothing for each other, indices, shuffle_seed and slice to choose")
+        if len(self.drawn) > 1 or (self.drawn and others != (None, None, None)):
+            names = "mdsim, leignn and leignn_md"
+            raise ValueError(f"{names} leave nothing for each other, indices, shuffle_seed and slice to choose")
         return self
+
+    @property
+    def drawn(self) -> list[MdsimSplit | LeignnSplit | LeignnMdSplit]:
+        """The rules of others that the structures are drawn by; one at most."""
+        return [rule for rule in (self.mdsim, self.leignn, self.leignn_md) if rule is not None]
 
 
 class References(Closed):

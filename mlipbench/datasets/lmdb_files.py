@@ -44,6 +44,8 @@ def read_lmdb(path: Path, reading: Reading) -> Iterator[Frame]:
         DatasetError: The file is cut short, a sample is missing, or one is not decoded or not valid.
         PrerequisiteError: lmdb is not installed.
     """
+    if not isinstance(reading.keys.get("cell"), str | None):
+        raise DatasetError("`keys.cell` names two values", remedy="name the one of lattice vectors")
     with _opened(path) as transaction:
         numbers, others = _keys(transaction, {_LENGTH})
         for expected, number in enumerate(numbers):

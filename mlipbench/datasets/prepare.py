@@ -280,8 +280,7 @@ def _source(entry: DatasetEntry, split: str, files: Sequence[Path], indices: Pat
 
 
 def _choice(spec: SplitSpec) -> list[Any]:
-    rules = [rule.model_dump() for rule in (spec.mdsim, spec.leignn) if rule is not None]
-    return [spec.shuffle_seed, spec.slice, *rules]
+    return [spec.shuffle_seed, spec.slice, *(rule.model_dump() for rule in spec.drawn)]
 
 
 def stamp(path: Path) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Readers of foreign files: extended XYZ, ASE ``.traj`` and ``.db``, MD17-like ``.npz``, LMDB.
+"""Readers of foreign files: extended XYZ, ASE's ``.traj`` and ``.db``; by their names, those of other formats.
 
 They run in the child process that `mlipbench.datasets.convert` is; ASE is imported where it is used. Reference forces
 are taken as the file holds them: no constraint is ever applied.
@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from mlipbench.datasets.array_files import read_npy, read_npz
 from mlipbench.datasets.lmdb_files import read_aselmdb, read_lmdb
 from mlipbench.datasets.records import Frame, Reading, chunks
 from mlipbench.datasets.sidecar import sidecar_of, with_sidecar
 from mlipbench.datasets.textfiles import next_line, open_text
+from mlipbench.datasets.vasp_files import read_vasprun
 from mlipbench.elements import SYMBOLS
 from mlipbench.errors import DatasetError, MlipbenchError
-from mlipbench.structures.columnar import LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -41,6 +42,8 @@ class Format(StrEnum):
     TRAJ = ".traj"
     DB = ".db"
     NPZ = ".npz"
+    NPY = ".npy"
+    XML = ".xml"
     LMDB = ".lmdb"
     ASELMDB = ".aselmdb"
 
@@ -285,65 +288,6 @@ def _fixed(constraints: list[Any], n_atoms: int) -> AnyArray | None:
     return mask
 
 
-def read_npz(path: Path, reading: Reading) -> Iterator[Frame]:
-    """Read an MD17-like archive: one set of atoms, arrays over frames. Nothing is ever unpickled.
-
-    Raises:
-        DatasetError: An array is missing, holds Python objects, or has the wrong shape.
-    """
-    keys = reading.keys
-    archive = np.load(path, allow_pickle=False)
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise DatasetError("not an .npz archive")
-    with archive:
-        quantities = (*LABELS, "reference_energy", "charge", "spin", "cluster", "cell", "pbc")
-        names = [keys.get(name) for name in quantities]
-        names += [keys["id"]] if isinstance(keys.get("id"), str) else list(keys.get("id") or ())
-        arrays = {name: _npz_array(archive, name) for name in names if name}
-        numbers = _npz_array(archive, _needed(keys, "numbers"))
-        positions = _npz_array(archive, _needed(keys, "positions"))
-    if positions.ndim != 3 or positions.shape[1:] != (numbers.shape[-1] if numbers.ndim else 0, 3):  # noqa: PLR2004
-        raise DatasetError(f"shape {positions.shape} does not fit the atoms", where=keys["positions"])
-    cell = arrays.pop(keys["cell"], np.zeros((3, 3)))
-    pbc = arrays.pop(keys["pbc"], np.zeros(3, dtype=np.bool_))
-    n_frames = len(positions)
-    for name, array in arrays.items():
-        if array.ndim == 0 or len(array) != n_frames:
-            raise DatasetError(f"shape {array.shape} does not fit {n_frames} frames", where=name)
-    for index in range(n_frames):
-        yield Frame(
-            where=f"frame {index}",
-            numbers=numbers if numbers.ndim == 1 else numbers[index],
-            positions=positions[index],
-            cell=cell if cell.ndim == 2 else cell[index],  # noqa: PLR2004
-            pbc=pbc if pbc.ndim == 1 else pbc[index],
-            values={name: array[index] for name, array in arrays.items()},
-        )
-
-
-def _needed(keys: Mapping[str, Any], name: str) -> str:
-    if not keys.get(name):
-        raise DatasetError(f"an .npz file is read with `keys.{name}`", remedy="declare it in the entry")
-    return str(keys[name])
-
-
-def _npz_array(archive: Any, name: str) -> AnyArray:
-    if name not in archive.files:
-        present = ", ".join(archive.files)[:200]
-        raise DatasetError(f"no array {name!r}", remedy=f"name the right key in the entry (present: {present})")
-    try:
-        array: AnyArray = archive[name]
-    except ValueError as error:
-        if "allow_pickle" not in str(error):
-            raise
-        raise DatasetError(
-            "holds Python objects, which are not unpickled", where=name, remedy="save it as a plain numeric array"
-        ) from None
-    if array.dtype.kind not in "biufSU":
-        raise DatasetError(f"type {array.dtype} is not numeric", where=name)
-    return array
-
-
 _READERS: Final[dict[Format, Callable[[Path, Reading], Iterator[Frame]]]] = {
     Format.EXTXYZ: read_extxyz,
     Format.XYZ: read_extxyz,
@@ -352,6 +296,8 @@ _READERS: Final[dict[Format, Callable[[Path, Reading], Iterator[Frame]]]] = {
     Format.TRAJ: read_traj,
     Format.DB: read_db,
     Format.NPZ: read_npz,
+    Format.NPY: read_npy,
+    Format.XML: read_vasprun,
     Format.LMDB: read_lmdb,
     Format.ASELMDB: read_aselmdb,
 }

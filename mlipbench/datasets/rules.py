@@ -89,3 +89,15 @@ class LeignnSplit(Closed):
     part: Literal["train", "val"]
     seed: int
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+class LeignnMdSplit(Closed):
+    """A split as LEIGNN's code draws those of its molecular dynamics, by scikit-learn with the seed 123.
+
+    A fifth of the structures is for testing, a tenth of the others for validation.
+
+    Attributes:
+        part: Which part it is.
+    """
+
+    part: Literal["train", "val", "test"]

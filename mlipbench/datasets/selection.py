@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import TYPE_CHECKING, Final
 
@@ -13,13 +14,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlipbench.datasets.entry import SplitSpec
-    from mlipbench.datasets.rules import LeignnSplit, MdsimSplit
+    from mlipbench.datasets.rules import LeignnMdSplit, LeignnSplit, MdsimSplit
     from mlipbench.typing import IntArray
 
 _MOST_BYTES: Final = 1 << 30
 _LONGEST: Final = 12  # digits
-_MDSIM_SEED: Final = 123
+_SEED: Final = 123  # MDSim's and LEIGNN's
 _LEIGNN_TRAIN: Final = 0.8
+_LEIGNN_MD: Final = ((0.2, 0.8), (0.1, 0.9))  # test structures and others, then validation and training structures
 
 
 def selection(n: int, spec: SplitSpec, index_file: Path | None) -> IntArray:
@@ -37,6 +39,8 @@ def selection(n: int, spec: SplitSpec, index_file: Path | None) -> IntArray:
         return mdsim_part(n, spec.mdsim)
     if spec.leignn is not None:
         return leignn_part(n, spec.leignn)
+    if spec.leignn_md is not None:
+        return leignn_md_part(n, spec.leignn_md)
     order = np.arange(n)
     if spec.indices is not None and index_file is not None:
         order = read_indices(index_file, n, spec.indices.first)
@@ -64,11 +68,11 @@ def mdsim_part(n: int, rule: MdsimSplit) -> IntArray:
         raise DatasetError(
             f"{n} structures are too few for this split", remedy="the file does not hold the whole published dataset"
         )
-    order = np.random.RandomState(_MDSIM_SEED).permutation(n)
+    order = np.random.RandomState(_SEED).permutation(n)
     if rule.part == "test":
         return np.sort(order[:n_test])
     chosen = order[n_test : n_test + rule.size]
-    again = np.random.RandomState(_MDSIM_SEED).permutation(rule.size)
+    again = np.random.RandomState(_SEED).permutation(rule.size)
     return np.sort(chosen[again[: rule.val] if rule.part == "val" else again[rule.val :]])
 
 
@@ -84,6 +88,27 @@ def leignn_part(n: int, rule: LeignnSplit) -> IntArray:
     taken = np.array(order[: int(n * rule.share)], dtype=np.int64)
     border = int(_LEIGNN_TRAIN * len(taken))
     return np.sort(taken[:border] if rule.part == "train" else taken[border:])
+
+
+def leignn_md_part(n: int, rule: LeignnMdSplit) -> IntArray:
+    """Return the indices of a part as LEIGNN's code draws it from molecular dynamics, in rising order.
+
+    scikit-learn's ``train_test_split`` is called twice, as by MDSim, with shares in place of numbers: those of the test
+    structures are rounded up and those of the others down.
+
+    Args:
+        n: Number of structures.
+        rule: The part.
+    """
+    (test, others), (val, train) = _LEIGNN_MD
+    n_test, n_others = math.ceil(test * n), math.floor(others * n)
+    order = np.random.RandomState(_SEED).permutation(n)
+    if rule.part == "test":
+        return np.sort(order[:n_test])
+    chosen = order[n_test : n_test + n_others]
+    again = np.random.RandomState(_SEED).permutation(n_others)
+    n_val, n_train = math.ceil(val * n_others), math.floor(train * n_others)
+    return np.sort(chosen[again[:n_val] if rule.part == "val" else again[n_val : n_val + n_train]])
 
 
 def read_indices(path: Path, n: int, first: int) -> IntArray:

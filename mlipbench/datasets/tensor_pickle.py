@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import io
 import math
-import re
 import struct
 import zipfile
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from mlipbench.datasets.numpy_pickle import NUMPY_NAMES, PickledArray, whole, wholes
 from mlipbench.datasets.pickles import Buildable, Name, PickleError, run
 
 if TYPE_CHECKING:
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 
 _MAGIC: Final = 0x1950A86A20F9469CFC6C  # torch's older file format: this number, the version, and four more pickles
 _VERSION: Final = 1001
-_MOST_AXES: Final = 8
 _DEEPEST: Final = 3
-_DTYPE: Final = re.compile(r"f[248]|[iu][1248]|b1|[SU]\d{1,4}")
 _STORAGES: Final[Mapping[str, str]] = {
     "DoubleStorage": "<f8",
     "FloatStorage": "<f4",
@@ -88,34 +86,6 @@ class _Object(Buildable):
         return mapping
 
 
-class _Dtype(Buildable):
-    """A numpy type, whose byte order comes after it."""
-
-    def __init__(self, code: Any, *_: Any) -> None:
-        if type(code) is not str or not _DTYPE.fullmatch(code):
-            raise PickleError("a numpy type that is not of numbers or text")
-        self.dtype = np.dtype(code)
-
-    def build(self, state: Any) -> None:
-        if type(state) is not tuple or len(state) < 5 or any(part is not None for part in state[2:5]):  # noqa: PLR2004
-            raise PickleError("a numpy type that is not of numbers or text")
-        if state[1] not in ("<", ">", "=", "|"):
-            raise PickleError("a numpy type of unknown byte order")
-        self.dtype = self.dtype.newbyteorder(state[1])
-
-
-class _Array(Buildable):
-    """A numpy array, whose shape and bytes come after it."""
-
-    def __init__(self) -> None:
-        self.array: AnyArray = np.zeros(0)
-
-    def build(self, state: Any) -> None:
-        if type(state) is not tuple or len(state) != 5:  # noqa: PLR2004
-            raise PickleError("the state of a numpy array is not valid")
-        self.array = _from_buffer(state[4], state[2], state[1], "F" if state[3] is True else "C")
-
-
 class _Storage:
     """The numbers of tensors; `raw` is None until they have been read."""
 
@@ -125,23 +95,12 @@ class _Storage:
         self.raw: bytes | None = None
 
 
-def _whole(value: Any, name: str) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 62:
-        raise PickleError(f"{name} of a tensor is not valid")
-    return value
-
-
-def _wholes(values: Any, name: str) -> list[int]:
-    if type(values) is not tuple or len(values) > _MOST_AXES:
-        raise PickleError(f"{name} of a tensor is not valid")
-    return [_whole(value, name) for value in values]
-
-
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> AnyArray:
     """Stand for ``torch._utils._rebuild_tensor_v2``; what follows the stride concerns gradients."""
     if not isinstance(storage, _Storage) or storage.raw is None:
         raise PickleError("a tensor without its storage")
-    start, shape, steps = _whole(offset, "the offset"), _wholes(size, "the size"), _wholes(stride, "the stride")
+    start = whole(offset, "the offset of a tensor")
+    shape, steps = wholes(size, "the size of a tensor"), wholes(stride, "the stride of a tensor")
     if len(shape) != len(steps):
         raise PickleError("size and stride of a tensor do not fit")
     count = math.prod(shape)
@@ -154,37 +113,6 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> AnyAr
     return np.ndarray(shape, storage.dtype, storage.raw, start * width, [step * width for step in steps])
 
 
-def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any) -> AnyArray:
-    if type(raw) not in {bytes, bytearray} or not isinstance(dtype, _Dtype) or order not in ("C", "F"):
-        raise PickleError("a numpy array that is not of numbers or text")
-    sizes = _wholes(shape, "the shape")
-    if math.prod(sizes) * dtype.dtype.itemsize != len(raw):
-        raise PickleError("a numpy array does not have the bytes of its shape")
-    return np.frombuffer(raw, dtype.dtype).reshape(sizes, order=order)
-
-
-def _scalar(dtype: Any, raw: Any) -> Any:
-    return _from_buffer(raw, dtype, (), "C")[()]
-
-
-def _encode(text: Any, encoding: Any) -> bytes:
-    """Stand for ``_codecs.encode``, by which Python 3 writes bytes in the older pickle protocols."""
-    if type(text) is not str or encoding != "latin1":
-        raise PickleError("bytes in an unknown encoding")
-    return text.encode("latin1")
-
-
-def _no_bytes(*arguments: Any) -> bytes:
-    """Stand for ``bytes``, as which Python 3 writes no bytes at all in protocol 2."""
-    if arguments:
-        raise PickleError("bytes with arguments")
-    return b""
-
-
-def _reconstruct(*_: Any) -> _Array:
-    return _Array()
-
-
 def _ordered(*arguments: Any) -> dict[Any, Any]:
     if arguments:
         raise PickleError("an OrderedDict with arguments")
@@ -192,26 +120,18 @@ def _ordered(*arguments: Any) -> dict[Any, Any]:
 
 
 def _names() -> dict[tuple[str, str], Name]:
-    names: dict[tuple[str, str], Name] = {}
+    names: dict[tuple[str, str], Name] = {**NUMPY_NAMES}
 
     def add(module: str, name: str, **decoders: Any) -> None:
         names[module, name] = Name(f"{module}.{name}", **decoders)
 
     add("collections", "OrderedDict", call=_ordered)
-    add("_codecs", "encode", call=_encode)
-    add("__builtin__", "bytes", call=_no_bytes)
     add("torch._utils", "_rebuild_tensor_v2", call=_tensor)
     add("torch_geometric.data.data", "Data", make=_Object)
     add("torch_geometric.data.storage", "GlobalStorage", make=_Object)
     for inert in ("data.DataEdgeAttr", "data.DataTensorAttr", "feature_store.TensorAttr", "graph_store.EdgeAttr"):
         module, _, name = inert.partition(".")  # classes that a Data remembers; nothing is made of them
         add(f"torch_geometric.data.{module}", name)
-    add("numpy", "dtype", call=_Dtype)
-    add("numpy", "ndarray")
-    for core in ("numpy.core", "numpy._core"):  # before and since numpy 2
-        add(f"{core}.multiarray", "scalar", call=_scalar)
-        add(f"{core}.multiarray", "_reconstruct", call=_reconstruct)
-        add(f"{core}.numeric", "_frombuffer", call=_from_buffer)
     return names
 
 
@@ -299,7 +219,7 @@ def _refer(pid: Any, storages: dict[str, _Storage]) -> _Storage:
     if type(kind) is not Name or type(key) is not str:
         raise PickleError("a torch file that refers to something unknown")
     if key not in storages:
-        storages[key] = _Storage(_STORAGES[kind.label.partition(".")[2]], _whole(pid[4], "the storage"))
+        storages[key] = _Storage(_STORAGES[kind.label.partition(".")[2]], whole(pid[4], "the storage of a tensor"))
     return storages[key]
 
 
@@ -311,7 +231,7 @@ def _fill(storage: _Storage, raw: bytes) -> None:
 
 def _plain(value: Any, most: int) -> Any:
     """Return a value that numpy may be given: shared lists unfold to more numbers than memory holds."""
-    if isinstance(value, _Array):
+    if isinstance(value, PickledArray):
         return value.array
     if value is None or isinstance(value, np.ndarray | np.generic) or type(value) in {bool, int, float, str}:
         return value

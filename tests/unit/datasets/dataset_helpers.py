@@ -78,6 +78,33 @@ def save(path: Path, frames: Any) -> Path:
     return path
 
 
+def vasprun(frames: Any, pstress: float = 0.0) -> str:
+    """Write structures as the ionic steps of ``vasprun.xml``, corrections in the last cycle of each alone."""
+
+    def rows(name: str, vectors: Any) -> str:
+        lines = "".join(f"<v> {x:.12f} {y:.12f} {z:.12f} </v>\n" for x, y, z in vectors)
+        return f'<varray name="{name}">\n{lines}</varray>\n'
+
+    def energies(free: float, zero: float) -> str:
+        return f'<energy><i name="e_fr_energy"> {free:.8f} </i><i name="e_0_energy"> {zero:.8f} </i></energy>\n'
+
+    symbols = "".join(f"<rc><c>{symbol:2s}</c><c>   1</c></rc>" for symbol in frames[0].get_chemical_symbols())
+    text = '<?xml version="1.0" encoding="ISO-8859-1"?>\n<modeling>\n'
+    text += '<kpoints><varray name="kpointlist"></varray></kpoints>\n'
+    text += f'<parameters><separator name="ionic"><i name="PSTRESS"> {pstress} </i></separator></parameters>\n'
+    text += f'<atominfo><array name="atoms"><set>{symbols}</set></array></atominfo>\n'
+    head = f"<crystal>{rows('basis', frames[0].cell)}</crystal>{rows('positions', frames[0].get_scaled_positions())}"
+    text += f'<structure name="initialpos">{head}</structure>\n'
+    for atoms in frames:
+        free, zero = (atoms.calc.results[name] for name in ("free_energy", "energy"))
+        cycles = energies(free + 9, zero + 5), energies(free + 1, zero + 1)
+        text += "<calculation>" + "".join(f"<scstep>{cycle}</scstep>\n" for cycle in cycles)
+        crystal = f"<crystal>{rows('basis', atoms.cell)}</crystal>"
+        text += f"<structure>{crystal}{rows('positions', atoms.get_scaled_positions(wrap=False))}</structure>\n"
+        text += f"{rows('forces', atoms.calc.results['forces'])}{energies(free, 0.0)}</calculation>\n"
+    return f"{text}</modeling>\n"
+
+
 def arrays(n: Any = 4, n_atoms: Any = 3) -> Any:
     rng = np.random.default_rng(1)
     return {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from dataset_helpers import SGDML, arrays, fuzz_examples, reading, save, slabs
+from dataset_helpers import SGDML, arrays, fuzz_examples, reading, save, slabs, vasprun
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +21,8 @@ from mlipbench.errors import DatasetError
 if TYPE_CHECKING:
     from pathlib import Path
 
-ENDINGS = ["extxyz", "extxyz.xz", "traj", "db", "npz"]
+ENDINGS = ["extxyz", "extxyz.xz", "traj", "db", "npz", "npy", "xml"]
+ARRAYS = ["npz", "npy"]
 MAPPED = ["lmdb", "aselmdb"]
 N_EXAMPLES = fuzz_examples()
 SIDECAR = {"columns": ["sid", "fid", "reference_energy"], "prefixes": {"sid": "random"}, "ending": ".txt"}
@@ -31,9 +32,11 @@ LINES = b"random17,frame0,-7.5\nrandom17,frame5,-7.5\nrandom4,frame0,-0.25\n"
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("originals")
-    for ending in ENDINGS[:-1]:
+    for ending in ENDINGS[:-3]:
         save(folder / f"a.{ending}", slabs(3))
     np.savez(folder / "a.npz", **arrays())
+    np.save(folder / "a.npy", arrays(), allow_pickle=True)
+    (folder / "a.xml").write_text(vasprun(slabs(3)))
     save_lmdb(folder / "a.lmdb", slabs(3), length=2, energy="energy", forces="forces", graph=True)
     save_aselmdb(folder / "a.aselmdb", slabs(3))
     bare = slabs(3)
@@ -58,7 +61,7 @@ def test_changed_bytes(originals: Any, tmp_path: Path, ending: str, edits: Any, 
     path = tmp_path / f"a.{ending}"
     path.write_bytes(raw[: int(kept * len(raw))])
     try:
-        for chunk in read(path, reading(SGDML if ending == "npz" else None), "a"):
+        for chunk in read(path, reading(SGDML if ending in ARRAYS else None), "a"):
             assert np.isfinite(chunk.labels.energy).all()
             assert np.isfinite(chunk.labels.forces).all()
             assert np.isfinite(chunk.structures.positions).all()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from ase.io.trajectory import TrajectoryWriter
-from dataset_helpers import SGDML, arrays, fuzz_examples, reading, save, slabs
+from dataset_helpers import SGDML, arrays, fuzz_examples, reading, save, slabs, vasprun
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
@@ -66,6 +66,17 @@ def outcome(path: Path, how: Any) -> str:
 def test_npz(tmp_path: Path, changes: Any) -> None:
     np.savez(tmp_path / "a.npz", **arrays() | changes)
     outcome(tmp_path / "a.npz", reading(SGDML))
+
+
+@generated
+@given(
+    changes=st.dictionaries(st.sampled_from(["z", "R", "E", "F", "lengths", "angles"]), ANYTHING, min_size=1),
+    whole=st.booleans() | ANYTHING,
+)
+def test_npy(tmp_path: Path, changes: Any, whole: Any) -> None:
+    cell = {"lengths": np.full((4, 3), 9.0), "angles": np.full(3, 90.0)}
+    np.save(tmp_path / "a.npy", arrays() | cell | changes if whole is True else whole, allow_pickle=True)
+    outcome(tmp_path / "a.npy", reading(SGDML | {"cell": ["lengths", "angles"]}))
 
 
 class Evil:
@@ -129,6 +140,38 @@ def test_trajectories(tmp_path: Path, changes: Any) -> None:
         child.write(name="unknown", **{key: changes.get(key, value) for key, value in results.items()})
         backend.sync()
     outcome(path, reading())
+
+
+XML = vasprun(slabs(1))
+NAMES = [
+    "modeling",
+    "atominfo",
+    "calculation",
+    "structure",
+    "crystal",
+    "varray",
+    "energy",
+    "scstep",
+    "v",
+    "i",
+    "c",
+    "rc",
+]
+
+
+@generated
+@given(
+    renamed=st.dictionaries(st.sampled_from(NAMES), st.sampled_from(NAMES), max_size=2),
+    place=st.integers(0, len(XML)),
+    text=TOKENS | st.sampled_from(["<v> 1 2 3 </v>", "<i name='e_0_energy'> 1 </i>", "<!-- -->", "&amp;", "<set/>"]),
+    taken=st.integers(0, 30),
+)
+def test_ionic_steps(tmp_path: Path, renamed: Any, place: int, text: str, taken: int) -> None:
+    changed = XML[:place] + text + XML[place + taken :]
+    for old, new in renamed.items():
+        changed = changed.replace(f"<{old}", f"<{new}").replace(f"</{old}>", f"</{new}>")
+    (tmp_path / "a.xml").write_text(changed, encoding="latin-1", errors="replace")
+    outcome(tmp_path / "a.xml", reading())
 
 
 CELLS = st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1), st.floats(), WORDS, st.binary(max_size=80))

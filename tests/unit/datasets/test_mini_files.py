@@ -14,18 +14,24 @@ from mlipbench.datasets.entry import load_entry
 from mlipbench.datasets.prepare import DataLocation, open_split
 
 MINI = Path(mlipbench.__file__).parent / "datasets" / "mini"
-FOLDERS = ("ethanol", "isomers", "lips", "slabs")
+FOLDERS = ("ethanol", "isomers", "lips", "methane", "slabs", "water")
 DATA = {".xz", ".txt", ".json", ".db", ".npz"}
 SIZES = {
     "mini-ethanol": {"train": 150, "val": 30, "test": 60},
     "mini-isomers": {"train": 78, "val": 18, "test_within": 24, "test_other": 48},
     "mini-lips": {"train": 760, "val": 40, "test": 201},
+    "mini-methane": {"train": 440, "val": 40, "test": 121},
+    "mini-water": {"train": 660, "val": 40, "test": 201},
 }
-TRAJECTORIES = {"mini-ethanol": (240, 50.0), "mini-lips": (1001, 50.0)}
+TRAJECTORIES = {
+    "mini-ethanol": (240, 50.0),
+    "mini-lips": (1001, 50.0),
+    "mini-methane": (601, 50.0),
+    "mini-water": (901, 20.0),
+}
 TOGETHER = [
     *((name, tuple(splits)) for name, splits in SIZES.items()),
-    ("mini-ethanol", ("blocked_train", "blocked_val", "blocked_test")),
-    ("mini-lips", ("blocked_train", "blocked_val", "blocked_test")),
+    *((name, ("blocked_train", "blocked_val", "blocked_test")) for name in TRAJECTORIES),
     *(("mini-ethanol", (f"train_0{fold}", f"test_0{fold}")) for fold in range(1, 6)),
 ]
 
@@ -82,7 +88,15 @@ def test_trajectories_hold_all_frames_in_order_of_time(dataset, expected, cache)
 
 
 @pytest.mark.parametrize(
-    ("mini", "large"), [("mini-ethanol", "md17-ethanol"), ("mini-isomers", "iso17"), ("mini-lips", "lips")]
+    ("mini", "large"),
+    [
+        ("mini-ethanol", "md17-ethanol"),
+        ("mini-isomers", "iso17"),
+        ("mini-lips", "lips"),
+        ("mini-methane", "methane-aimd"),
+        ("mini-water", "water"),
+        ("mini-water", "water-aimd"),
+    ],
 )
 def test_main_splits_have_the_names_of_the_large_dataset(mini, large):
     assert set(SIZES[mini]) <= set(load_entry(mini).splits) & set(load_entry(large).splits)

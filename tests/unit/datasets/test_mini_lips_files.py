@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import mlipbench
-from mlipbench.datasets.mini.lips.generate import INTERVAL, diffusivity, packed, radial_distribution
+from mlipbench.datasets.mini.lips.generate import TRAJECTORY
 from mlipbench.datasets.mini.lips.potential import BornMayer
+from mlipbench.datasets.mini.trajectories import diffusivity, packed, radial_distribution
 
 FILE = Path(mlipbench.__file__).parent / "datasets" / "mini" / "lips" / "lips.extxyz.xz"
 FRAMES = 1001
@@ -53,7 +54,7 @@ def test_energies_are_those_of_the_potential(frames):
 
 def test_frames_follow_each_other_in_time(frames):
     # at 520 K lithium has 14 Å/ps along a path, so that 50 fs are less than 1 Å; frames out of order lie farther apart
-    assert INTERVAL == 50.0
+    assert TRAJECTORY.interval == 50.0
     moved = np.linalg.norm(np.diff([atoms.positions for atoms in frames], axis=0), axis=2)
     assert moved.max() < 2.0
     assert moved.mean(axis=1).min() > 0.02
@@ -73,7 +74,7 @@ def test_lithium_diffuses_and_phosphorus_does_not(frames):
     squared = (away**2).sum(axis=1)
     assert squared[:24].mean() > 9.0
     assert squared[24:32].mean() < 1.0
-    assert 1e-10 < diffusivity(frames) < 1e-7
+    assert 1e-10 < diffusivity(TRAJECTORY, frames) < 1e-7
 
 
 def test_radial_distribution_of_phosphorus_and_sulphur_counts_four_neighbours(frames):

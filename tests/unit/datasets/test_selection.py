@@ -174,6 +174,49 @@ def test_blocks_of_md17_follow_each_other_in_time(molecule):
     assert test[-1] == n - 1
 
 
+WATER = [
+    ("train_1k", 950, [48, 155, 200, 413, 546], 46829247, "ae56bf8fe2ab2799"),
+    ("val_1k", 50, [1402, 7450, 8794, 8827, 9405], 2590639, "ac80e78049a9ce8e"),
+    ("train", 9500, [8, 13, 23, 24, 29], 475966638, "531325a2af1240e9"),
+    ("val", 500, [249, 293, 367, 629, 630], 25266303, "e1b14d4ddf1a0495"),
+    ("train_90k", 85500, [0, 1, 3, 4, 5], 4280658834, "9f2be6a676e56198"),
+    ("val_90k", 4500, [6, 14, 39, 44, 45], 227724045, "ffac05aa97b9a941"),
+    ("test", 10000, [2, 43, 53, 62, 68], 491651396, "a3f5564451ff0efa"),
+]
+
+
+def described(found):
+    digest = hashlib.sha256(found.astype("<i8").tobytes()).hexdigest()[:16]
+    return [len(found), found[:5].tolist(), int(found.sum()), digest]
+
+
+@pytest.mark.parametrize("drawn", WATER, ids=lambda drawn: drawn[0])
+def test_splits_of_water_are_those_of_mdsims_code(drawn):
+    split, *expected = drawn
+    assert described(selection(100001, load_entry("water").splits[split], None)) == expected
+
+
+# likewise, by test_size=0.2 and train_size=0.8, then 0.1 and 0.9
+LEIGNN_MD = [
+    (10000, "train", 7200, [0, 1, 2, 5, 8], 36169737, "b48ad6e4199006ab"),
+    (10000, "val", 800, [13, 21, 22, 43, 53], 3922697, "be79fa27242e43e2"),
+    (10000, "test", 2000, [3, 4, 6, 7, 10], 9902566, "4c9cba35c24e5d81"),
+    (7503, "train", 5401, [0, 2, 3, 5, 7], 20191804, "a5539fd330faf62a"),
+    (7503, "val", 601, [1, 10, 17, 34, 53], 2271532, "f54a88db80ef1865"),
+    (7503, "test", 1501, [4, 6, 9, 11, 20], 5680417, "f980a43092facc5a"),
+    (33, "train", 23, [0, 1, 2, 3, 7], 359, "9a4a7943de79f08b"),
+    (33, "val", 3, [4, 6, 27], 37, "f3287815de54738a"),
+    (33, "test", 7, [5, 8, 13, 21, 26], 132, "438d898e026b0950"),
+]
+
+
+@pytest.mark.parametrize("drawn", LEIGNN_MD, ids=lambda drawn: f"{drawn[0]}-{drawn[1]}")
+@pytest.mark.parametrize("dataset", ["water-aimd", "methane-aimd"])
+def test_splits_of_leignns_dynamics_are_those_of_its_code(dataset, drawn):
+    n, part, *expected = drawn
+    assert described(selection(n, load_entry(dataset).splits[part], None)) == expected
+
+
 def test_leignns_split_is_pythons_shuffle():
     order = list(range(10))
     random.seed(234)
@@ -195,7 +238,7 @@ def test_too_few_structures_for_mdsims_split_get_one_line():
     [{"mdsim": {"part": "val", "size": 10, "val": 5}}, {"mdsim": {**LIPS, "part": "val"}, "slice": [0, 5, None]}],
 )
 def test_rules_that_contradict_each_other_are_refused(changes):
-    with pytest.raises(ValueError, match=r"give either test or pool|mdsim and leignn leave nothing"):
+    with pytest.raises(ValueError, match=r"give either test or pool|mdsim, leignn and leignn_md leave nothing"):
         SplitSpec(files=("a.npz",), **changes)
 
 

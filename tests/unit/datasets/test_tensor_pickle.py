@@ -199,7 +199,7 @@ def test_other_numpy_types_are_refused(item: Any) -> None:
     ("old", "new", "expected"),
     [
         (b"K\x03\x85", b"K\x04\x85", "does not have the bytes of its shape"),
-        (b"K\x03\x85", b"J\xff\xff\xff\xff\x85", "the shape of a tensor is not valid"),
+        (b"K\x03\x85", b"J\xff\xff\xff\xff\x85", "the shape of a numpy array is not valid"),
         (b"X\x01\x00\x00\x00<", b"X\x01\x00\x00\x00!", "unknown byte order"),
     ],
 )
