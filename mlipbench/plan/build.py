@@ -233,7 +233,9 @@ def _run(context: _Context, card: ModelCard, variant: Variant, start: _Start) ->
         if card.fitted and dataset.fit_split is not None:
             fits[name] = dataset.fit_split
     environment = context.environments.find(card.environment)
-    needed = [environment, *(training.environment for training in trainings.values() if not training.done)]
+    predicted = {split.dataset for split in splits if split.status is Status.OK}
+    used = {name: training for name, training in trainings.items() if name in predicted}
+    needed = [environment, *(training.environment for training in used.values() if not training.done)]
     checkpoints = {name: None if name in trainings else card.checkpoint_for(name) for name in context.datasets}
     return RunPlan(
         card=card,
@@ -243,7 +245,7 @@ def _run(context: _Context, card: ModelCard, variant: Variant, start: _Start) ->
         seed=start.seed,
         threads=context.threads,
         checkpoints=MappingProxyType(checkpoints),
-        trainings=MappingProxyType(trainings),
+        trainings=MappingProxyType(used),
         fits=MappingProxyType(fits),
         splits=tuple(splits),
         routes=MappingProxyType(routes),

@@ -161,7 +161,8 @@ class RunPlan:
         seed: Seed.
         threads: Threads of the worker.
         checkpoints: The checkpoint bound to each dataset.
-        trainings: What has to be trained, or was, by dataset; empty unless the suite names a recipe.
+        trainings: What has to be trained, or was, by dataset, where anything of it is predicted; empty unless the suite
+            names a recipe.
         fits: The split that parameters are fitted on, by dataset; empty unless the model is fitted.
         splits: What is predicted.
         routes: How energies are compared, by dataset.

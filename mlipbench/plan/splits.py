@@ -61,6 +61,8 @@ def plan_splits(
 ) -> Iterator[PlannedSplit]:
     """Yield what a model is to predict of a dataset, what it cannot predict included.
 
+    Structures that shifts and references need are left out where no split can be evaluated: nothing would use them.
+
     Args:
         question: The model and the dataset.
         suite: The suite.
@@ -69,11 +71,17 @@ def plan_splits(
     """
     card, dataset = question.card, question.dataset
     learnt = learnt_from(card, question.name, dataset, question.weights, location)
-    for (task, split_name), roles in _roles(dataset, question.route, suite).items():
-        split = dataset.splits[split_name]
+    chosen = _roles(dataset, question.route, suite)
+    refusals = {
+        name: refusal(card, question.name, dataset, dataset.splits[name], question.weights) for _, name in chosen
+    }
+    evaluable = any(refusals[name] is None for name in dataset.evaluated)
+    for (task, split_name), roles in chosen.items():
+        if Role.EVALUATE not in roles and not evaluable:
+            continue
+        split, reason = dataset.splits[split_name], refusals[split_name]
         most = limit if roles == {Role.EVALUATE} else None
         size = split.n_structures if most is None else min(most, split.n_structures)
-        reason = refusal(card, question.name, dataset, split, question.weights)
         bounds = np.zeros(1, dtype=np.int64) if reason else _bounds(split, size, card, question.variant)
         yield PlannedSplit(
             request=_request(task, card, split, roles, suite),
