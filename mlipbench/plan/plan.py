@@ -228,7 +228,7 @@ class Plan:
         location: Where data are.
         datasets: Opened datasets by name.
         runs: The runs.
-        missing: What of the data is missing, one line each with its remedy.
+        missing: What is missing of the data, and of models that are left out therefore, one line each with its remedy.
     """
 
     suite: Suite
