@@ -18,6 +18,7 @@ import numpy as np
 
 from mlipbench.adapters.coverage import Coverage
 from mlipbench.adapters.mace_names import find_file
+from mlipbench.adapters.patching import repeatable
 from mlipbench.adapters.weights import checked, load_pickle
 from mlipbench.elements import SYMBOLS
 from mlipbench.errors import ConfigError, PrerequisiteError
@@ -163,7 +164,7 @@ class MaceAdapter(Adapter):
             )
         # the network marks the positions it is given and replaces entries of the dictionary
         arrays = {**prepared.arrays, "positions": prepared.arrays["positions"].detach()}
-        with torch.set_grad_enabled(forces or stress):
+        with repeatable(0, self.device), torch.set_grad_enabled(forces or stress):
             output = self.model(arrays, compute_force=forces or stress, compute_virials=stress)
         virial = None
         if stress:  # without any edge the network returns one zero matrix for all

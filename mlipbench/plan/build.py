@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mlipbench.checkpoint import read_checkpoint
 from mlipbench.environments import Environments
 from mlipbench.environments.compute import has_cuda_device
-from mlipbench.errors import ConfigError, NothingSelectedError
+from mlipbench.errors import ConfigError, NothingSelectedError, PrerequisiteError, StorageError, WorkerError
 from mlipbench.models.registry import card_names, load_card
 from mlipbench.plan.applicability import (
     EnergyRoute,
@@ -99,11 +99,15 @@ def build_plan(suite: Suite, selection: Selection, location: DataLocation) -> Pl
     environments = Environments(location.cache, isolated=selection.isolated, failed=selection.failed)
     threads = selection.threads or worker_threads()
     context = _Context(suite, selection, MappingProxyType(datasets), location, environments, threads)
-    runs = [
-        _run(context, card, _variant(context, card, choice), _Start(seed, recipe))
-        for card, choice, recipe in zip(cards, choices, recipes, strict=True)
-        for seed in suite.seeds
-    ]
+    runs: list[RunPlan] = []
+    for card, choice, recipe in zip(cards, choices, recipes, strict=True):
+        try:
+            variant = _variant(context, card, choice)
+            runs += [_run(context, card, variant, _Start(seed, recipe)) for seed in suite.seeds]
+        except StorageError:  # no model's fault
+            raise
+        except (PrerequisiteError, WorkerError) as error:  # no weights, or no batch budget; the other models can run
+            missing += (f"{card.name}: {error}",)
     return Plan(suite, _sha256(suite.model_dump(mode="json")), location, context.datasets, tuple(runs), missing)
 
 
@@ -234,7 +238,9 @@ def _run(context: _Context, card: ModelCard, variant: Variant, start: _Start) ->
         if card.fitted and dataset.fit_split is not None:
             fits[name] = dataset.fit_split
     environment = context.environments.find(card.environment)
-    needed = [environment, *(training.environment for training in trainings.values() if not training.done)]
+    predicted = {split.dataset for split in splits if split.status is Status.OK}
+    used = {name: training for name, training in trainings.items() if name in predicted}
+    needed = [environment, *(training.environment for training in used.values() if not training.done)]
     checkpoints = {name: None if name in trainings else card.checkpoint_for(name) for name in context.datasets}
     return RunPlan(
         card=card,
@@ -244,7 +250,7 @@ def _run(context: _Context, card: ModelCard, variant: Variant, start: _Start) ->
         seed=start.seed,
         threads=context.threads,
         checkpoints=MappingProxyType(checkpoints),
-        trainings=MappingProxyType(trainings),
+        trainings=MappingProxyType(used),
         fits=MappingProxyType(fits),
         splits=tuple(splits),
         routes=MappingProxyType(routes),

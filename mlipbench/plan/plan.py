@@ -179,7 +179,8 @@ class RunPlan:
         seed: Seed.
         threads: Threads of the worker.
         checkpoints: The checkpoint bound to each dataset.
-        trainings: What has to be trained, or was, by dataset; empty unless the suite names a recipe.
+        trainings: What has to be trained, or was, by dataset, where anything of it is predicted; empty unless the suite
+            names a recipe.
         fits: The split that parameters are fitted on, by dataset; empty unless the model is fitted.
         splits: What is predicted.
         routes: How energies are compared, by dataset.
@@ -245,7 +246,7 @@ class Plan:
         location: Where data are.
         datasets: Opened datasets by name.
         runs: The runs.
-        missing: What of the data is missing, one line each with its remedy.
+        missing: What is missing of the data, and of models that are left out therefore, one line each with its remedy.
     """
 
     suite: Suite

@@ -65,6 +65,8 @@ def plan_splits(
 ) -> Iterator[PlannedSplit]:
     """Yield what a model is to predict of a dataset, what it cannot predict included.
 
+    Structures that shifts and references need are left out where no split can be evaluated: nothing would use them.
+
     Args:
         question: The model and the dataset.
         suite: The suite.
@@ -73,28 +75,33 @@ def plan_splits(
     """
     card, dataset = question.card, question.dataset
     learnt = learnt_from(card, question.name, dataset, question.weights, location)
-    for (task, split_name), roles in _roles(dataset, question.route, suite).items():
-        split = dataset.splits[split_name]
+    chosen = _roles(dataset, question.route, suite)
+    refusals = {
+        name: refusal(card, question.name, dataset, dataset.splits[name], question.weights) for _, name in chosen
+    }
+    evaluable = any(refusals[name] is None for name in dataset.evaluated)
+    for (task, split_name), roles in chosen.items():
+        if Role.EVALUATE not in roles and not evaluable:
+            continue
+        split, reason = dataset.splits[split_name], refusals[split_name]
         most = limit if roles == {Role.EVALUATE} else None
-        chosen = _choose(task, question.name, split, most, suite)
-        places = chosen.indices
-        reason = refusal(card, question.name, dataset, split, question.weights)
-        if chosen.places is not None:
-            reason = reason or why_not_simulated(split, chosen.places, question.name)
+        taken = _choose(task, question.name, split, most, suite)
+        if taken.places is not None:
+            reason = reason or why_not_simulated(split, taken.places, question.name)
         yield PlannedSplit(
             request=_request(task, card, split, roles, suite),
             dataset=question.name,
             split=split_name,
             role=Role.EVALUATE if Role.EVALUATE in roles else min(roles),
-            n_structures=len(places),
-            n_atoms=int(split.counts[places].sum()),
-            bounds=np.zeros(1, dtype=np.int64) if reason else _bounds(split, places, card, question.variant),
-            selection=chosen.selection,
+            n_structures=len(taken.indices),
+            n_atoms=int(split.counts[taken.indices].sum()),
+            bounds=np.zeros(1, dtype=np.int64) if reason else _bounds(split, taken.indices, card, question.variant),
+            selection=taken.selection,
             content_hash=split.content_hash,
             status=Status.NOT_APPLICABLE if reason else Status.OK,
             reason=reason,
-            exposure=exposure(learnt, split, _compared(chosen, split)) if Role.EVALUATE in roles else None,
-            places=chosen.places,
+            exposure=exposure(learnt, split, _compared(taken, split)) if Role.EVALUATE in roles else None,
+            places=taken.places,
             conditions=f"{question.variant.device}, {question.threads} threads, {processor()}",
         )
 

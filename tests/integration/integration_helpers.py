@@ -119,7 +119,7 @@ class Workspace:
         return self._yaml("toy.yaml", content | changes)
 
     def card(self, name: str, adapter: str, **changes: Any) -> str:
-        """Write a card of an adapter (a toy, where only a class is named) and return its path."""
+        """Write a card of an adapter (a toy, where only its class is named) and return its path."""
         capabilities = {
             "forces": "conservative",
             "elements": "1-94",
@@ -128,7 +128,7 @@ class Workspace:
         }
         content = {
             "name": name,
-            "adapter": adapter if ":" in adapter else f"{TOYS}:{adapter}",
+            "adapter": adapter if ":" in adapter or adapter.islower() else f"{TOYS}:{adapter}",
             "environment": "base",
             "kwargs": {},
             "capabilities": capabilities | changes.pop("capabilities", {}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import pty
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from dummy_packages import wheel
 from environment_place import Place
-from integration_helpers import make_frames, one_error
+from integration_helpers import make_frames, one_error, predictions
 
 
 @pytest.fixture
@@ -97,6 +98,34 @@ def test_isolated_models_run_in_what_was_built(place):
     assert manifest["environment"]["how"] == "built"
     again = place.ok("run", suite(place, "base"), "--trust", "--isolated", "--json")
     assert [one["run_id"] for one in json.loads(again.stdout)["runs"]] == [run["run_id"]]
+
+
+CALCULATOR = """
+import numpy as np
+from ase.calculators.calculator import Calculator
+
+class Counter(Calculator):
+    implemented_properties = ["energy", "forces"]
+
+    def calculate(self, atoms=None, properties=(), changes=()):
+        super().calculate(atoms, properties, changes)
+        self.results = {"energy": 2.0 * len(atoms), "forces": np.full((len(atoms), 3), 0.5)}
+"""
+
+
+def test_a_calculator_of_ase_runs_in_whichever_environment_holds_it(place):
+    wheel(place.wheels, "counter", "1.0", counter__py=CALCULATOR)
+    place.family("acme", "seen", "counter")
+    capabilities = {"dtypes": ["float64"]}
+    place.cards["counter"] = place.card(
+        "counter", "ase", environment="acme", kwargs={"calculator": "counter:Counter"}, capabilities=capabilities
+    )
+    assert importlib.util.find_spec("counter") is None
+    place.ok("run", suite(place, "counter"), "--trust", "--yes", "--display", "none")
+    sizes = [len(frame.symbols) for frame in make_frames(6, seed=2)]
+    found = predictions(place.runs()["counter"])
+    assert found["energy"] == [2.0 * size for size in sizes]
+    assert [set(forces) for forces in found["forces"]] == [{0.5}] * 6
 
 
 def test_a_run_is_not_resumed_with_other_packages(place):

@@ -218,6 +218,15 @@ def test_inputs_are_not_changed_and_calls_repeat_exactly(adapter):
         np.testing.assert_array_equal(column, before[name])
 
 
+@pytest.mark.usefixtures("two_threads")
+def test_calls_repeat_exactly_where_threads_share_the_work(adapter):
+    prepared = adapter.prepare(StructureBatch.from_atoms([rattled(bulk("Cu", cubic=True), seed) for seed in range(16)]))
+    first, *others = [adapter.forward(prepared, ALL) for _ in range(3)]
+    for found in others:
+        for name in ("energy", "forces", "stress"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(first, name))
+
+
 def test_loading_says_nothing_on_stdout(capfd):
     ChgnetAdapter.load(LoadRequest(dtype="float32", checkpoint="r2scan"))
     assert capfd.readouterr() == ("", "")

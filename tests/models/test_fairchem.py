@@ -200,6 +200,7 @@ def test_a_batch_without_atoms_gives_rows_without_values(adapter, given):
     assert found.stress.shape == (len(given), 6)
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_inputs_are_not_changed_and_calls_repeat_exactly(adapter):
     batch = StructureBatch.from_atoms(list(periodic().values())[:3])
     before = {name: column.copy() for name, column in batch.columns().items()}

@@ -118,6 +118,7 @@ def test_the_result_does_not_depend_on_batch_mates(pair):
         assert_close(together, batch, index, alone.energy[0], alone.forces, scale)
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_calls_repeat_exactly_and_leave_inputs_and_random_numbers_alone(pair):
     name, adapter, _ = pair
     batch = StructureBatch.from_atoms(frames(name)[-3:])

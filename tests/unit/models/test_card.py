@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from mlipbench.errors import ConfigError, PrerequisiteError
 from mlipbench.models.card import ModelCard
 from mlipbench.models.interface import EnergyReference, ForceKind, NeighborSource, Property
 
@@ -105,6 +106,19 @@ def test_checkpoints_go_by_dataset_and_paths_start_at_the_card(tmp_path):
     single = card(checkpoint={"name": "0.3.0"})
     assert single.checkpoint_location("anything") == single.checkpoint_location() == "0.3.0"
     assert card().checkpoint_location() is None
+
+
+def test_a_file_is_held_to_the_checksum_that_the_card_declares(tmp_path):
+    (tmp_path / "weights.pt").write_bytes(b"abc")
+    found = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of "abc", FIPS 180-2 appendix B.1
+    for declared in (None, found):
+        given = card(checkpoint={"path": "weights.pt", "sha256": declared}).in_folder(tmp_path)
+        assert given.checkpoint_sha256() == found
+    wrong = card(checkpoint={"path": "weights.pt", "sha256": SHA}).in_folder(tmp_path)
+    with pytest.raises(ConfigError, match=rf"weights\.pt: the checkpoint has sha256 {found}, the card declares {SHA}"):
+        wrong.checkpoint_sha256()
+    with pytest.raises(PrerequisiteError, match=r"absent\.pt: the checkpoint cannot be read"):
+        card(checkpoint={"path": "absent.pt"}).in_folder(tmp_path).checkpoint_sha256()
 
 
 def test_the_folder_is_no_part_of_the_card(tmp_path):

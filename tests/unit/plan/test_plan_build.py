@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlipbench.errors import ConfigError, NothingSelectedError, PrerequisiteError
+from mlipbench.errors import ConfigError, NothingSelectedError, PrerequisiteError, StorageError, WorkerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from plan_world import World
 
+    from mlipbench.budget import BatchBudget
     from mlipbench.plan import Plan
 else:
     World = Any
@@ -208,6 +209,39 @@ def test_card_without_a_batch_budget_waits_for_its_measurement(world: World) -> 
     del world.card["batch"]
     (line,) = world.plan().runs[0].missing
     assert "declares no batch budget" in line
+
+
+def test_a_model_without_its_file_of_weights_is_left_out_with_one_line(world: World) -> None:
+    world.card["checkpoint"] = {"path": "gone.pt"}
+    world.suite["models"] = [world.card_path, "lj"]
+    plan = world.plan()
+    assert [run.model for run in plan.runs] == ["lj"]
+    (line,) = plan.missing
+    assert line == f"card: {world.folder}/cards/gone.pt: the checkpoint cannot be read (No such file or directory)"
+
+
+@pytest.mark.parametrize("error", [PrerequisiteError, WorkerError])
+def test_a_model_whose_batch_budget_cannot_be_measured_is_left_out_with_one_line(
+    world: World, error: type[Exception]
+) -> None:
+    def measure(*_: object) -> BatchBudget:
+        raise error("it fails on the smallest batch")
+
+    del world.card["batch"]
+    world.suite["models"] = [world.card_path, "lj"]
+    plan = world.plan(measure=measure)
+    assert [run.model for run in plan.runs] == ["lj"]
+    assert plan.missing == ("card: it fails on the smallest batch",)
+
+
+def test_a_full_disk_ends_the_planning(world: World) -> None:
+    def measure(*_: object) -> BatchBudget:
+        raise StorageError("no space left on device")
+
+    del world.card["batch"]
+    world.suite["models"] = [world.card_path, "lj"]
+    with pytest.raises(StorageError):
+        world.plan(measure=measure)
 
 
 def test_card_by_path_needs_trust(world: World) -> None:

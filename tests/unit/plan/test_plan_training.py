@@ -140,11 +140,32 @@ def test_overlap_between_splits_is_found_by_content(world: World) -> None:
         planned(world, train={"split": "train"}, validation={"split": "val"})
 
 
-def test_elements_outside_the_training_structures_are_not_applicable(world: World) -> None:
+def with_foreign_elements(world: World) -> None:
+    """Let a suite train on MgO, fit a shift there, and evaluate MgO in ``refs`` and, not applicable, MgS in ``val``."""
     world.write("val", crystals(3, seed=5, symbols="MgS"))
-    planned(world)
-    split = next(split for split in world.plan().runs[0].splits if split.split == "val")
-    assert (split.status, split.reason) == (Status.NOT_APPLICABLE, "the training structures hold no S")
+    (world.folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+    world.suite["models"] = [{"name": "leignn", "recipe": "recipe.yaml"}]
+    world.suite["datasets"]["toy"] |= {"splits": ["val", "refs"], "energy": [{"shift": "per_element"}]}
+
+
+def test_elements_outside_the_training_structures_are_not_applicable(world: World) -> None:
+    with_foreign_elements(world)
+    run = world.plan().runs[0]
+    assert {split.split: (split.status, split.reason) for split in run.splits} == {
+        "train": (Status.OK, None),
+        "refs": (Status.OK, None),
+        "val": (Status.NOT_APPLICABLE, "the training structures hold no S"),
+    }
+    assert list(run.trainings) == ["toy"]
+
+
+def test_nothing_is_trained_or_predicted_for_splits_that_are_not_applicable(world: World) -> None:
+    with_foreign_elements(world)
+    world.suite["datasets"]["toy"]["splits"] = ["val"]
+    run = world.plan().runs[0]
+    assert [(split.split, split.status) for split in run.splits] == [("val", Status.NOT_APPLICABLE)]
+    assert {cell.reason for cell in run.cells} == {"the training structures hold no S"}
+    assert run.trainings == {}
 
 
 def test_a_network_without_recipe_or_checkpoint_is_not_applicable(world: World) -> None:
