@@ -158,6 +158,8 @@ class SplitSpec(Closed):
         mdsim: MDSim's own way to cut the structures of all files; nothing else then chooses.
         leignn: LEIGNN's own way, likewise.
         shuffle_seed: Seed of a permutation of the structures of all files before `slice` is taken.
+        order: ``id`` takes `slice` in the order of the whole numbers that `Keys.id` names, for files that are out of
+            order and say where in a trajectory each structure was.
         slice: Start, stop and step, as in Python. Splits with one seed and slices that do not overlap are disjoint.
             The structures taken keep the order of the files.
         title: Head of its columns; its name where it is left out.
@@ -171,6 +173,7 @@ class SplitSpec(Closed):
     mdsim: MdsimSplit | None = None
     leignn: LeignnSplit | None = None
     shuffle_seed: Annotated[int, Field(ge=0)] | None = None
+    order: Literal["id"] | None = None
     slice: tuple[int | None, int | None, int | None] | None = None
     title: str | None = None
     keys: Keys | None = None
@@ -183,6 +186,8 @@ class SplitSpec(Closed):
         rules = [rule for rule in (self.mdsim, self.leignn) if rule is not None]
         if len(rules) > 1 or (rules and others != (None, None, None)):
             raise ValueError("mdsim and leignn leave nothing for each other, indices, shuffle_seed and slice to choose")
+        if self.order is not None and (rules or self.slice is None or others[:2] != (None, None)):
+            raise ValueError("order is for a slice, and does not go with indices, shuffle_seed, mdsim or leignn")
         return self
 
 
@@ -337,6 +342,8 @@ class DatasetEntry(Closed):
                 raise ValueError(f"split {name!r}: `keys.reference_energy` needs `energy_reference: adsorption`")
             if spec.slice is not None and spec.slice[2] == 0:
                 raise ValueError(f"split {name!r}: the step of `slice` is zero")
+            if spec.order is not None and not isinstance(keys.id, str):
+                raise ValueError(f"split {name!r}: `order: id` needs one key as `keys.id`")
         return self
 
     def split(self, name: str) -> SplitSpec:
