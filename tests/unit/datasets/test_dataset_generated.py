@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import sqlite3
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -170,6 +172,70 @@ def test_rows_of_ase_in_lmdb(tmp_path: Path, changes: Any) -> None:
         return
     write_lmdb(path, {"1": row, "nextid": packed(2)})
     assert accepted_or_refused(path, reading())
+
+
+def orders(canary: Path) -> list[str]:
+    """Return texts that would make a file wherever something evaluates, imports, loads or passes them to a shell."""
+    path = str(canary)
+    return [
+        f"open({path!r}, 'w').close()",
+        f"__import__('pathlib').Path({path!r}).touch()",
+        f"$(touch {path})",
+        f"`touch {path}`",
+        f"; touch {path} #",
+        f"!!python/object/apply:os.system ['touch {path}']",
+        json.dumps({"__ase_objtype__": "os.system", "command": f"touch {path}"}),
+        json.dumps({"py/reduce": [{"py/type": "os.system"}, {"py/tuple": [f"touch {path}"]}]}),
+    ]
+
+
+def test_code_in_extended_xyz_is_not_run(tmp_path: Path) -> None:
+    canary, path = tmp_path / "canary", tmp_path / "a.extxyz"
+    for order in orders(canary):
+        quoted = order.replace('"', '\\"')
+        for key in ("energy", "Lattice", "Properties", "pbc", "other", "_JSON"):
+            for value in (f'"{quoted}"', f'"_JSON {quoted}"', f"{{{order}}}"):
+                path.write_text(
+                    f"1\n{key}={value} energy=-1.0 Properties=species:S:1:pos:R:3:forces:R:3\nH 0 0 0 0 0 0\n"
+                )
+                assert accepted_or_refused(path, reading())
+        path.write_text(f"1\nenergy=-1.0 Properties=species:S:1:pos:R:3:forces:R:3\n{order} 0 0 0 0 0 0\n")
+        assert outcome(path, reading()).startswith(f"refused {path}")
+    assert not canary.exists()
+
+
+def test_code_in_databases_is_not_run(tmp_path: Path, database: bytes) -> None:
+    canary, path = tmp_path / "canary", tmp_path / "a.db"
+    contents: list[Any] = [pickle.dumps(Evil(canary)), *orders(canary)]
+    for order in orders(canary):
+        contents += [json.dumps({"forces": order}), json.dumps([{"name": order, "kwargs": {"indices": [0]}}])]
+        contents += [json.dumps([{"name": "FixAtoms", "kwargs": {"indices": order}}])]
+    for column in ("data", "key_value_pairs", "constraints", "calculator", "calculator_parameters", "forces", "energy"):
+        for content in contents:
+            path.write_bytes(database)
+            with sqlite3.connect(path) as connection:
+                connection.execute(f"UPDATE systems SET {column} = ? WHERE id = 1", (content,))  # noqa: S608 (from the list)
+            connection.close()
+            assert accepted_or_refused(path, reading())
+    assert not canary.exists()
+
+
+def test_code_in_rows_of_ase_in_lmdb_is_not_run(tmp_path: Path) -> None:
+    canary, path = tmp_path / "canary", tmp_path / "a.aselmdb"
+    for order in orders(canary):
+        for changes in (
+            {"calculator": order},
+            {"data": {"__ase_objtype__": order}},
+            {"energy": order},
+            {"constraints": [{"name": order, "kwargs": {}}]},
+        ):
+            path.unlink(missing_ok=True)
+            write_lmdb(path, {"1": packed(row_of(slabs(1)[0]) | changes), "nextid": packed(2)})
+            assert accepted_or_refused(path, reading())
+    path.unlink()
+    write_lmdb(path, {"1": zlib.compress(pickle.dumps(Evil(canary))), "nextid": packed(2)})
+    assert outcome(path, reading()).startswith(f"refused {path}")
+    assert not canary.exists()
 
 
 def test_code_in_pickled_samples_is_not_run(tmp_path: Path) -> None:
