@@ -160,6 +160,8 @@ class SplitSpec(Closed):
         leignn: LEIGNN's own way, likewise.
         leignn_md: LEIGNN's own way with its molecular dynamics, likewise.
         shuffle_seed: Seed of a permutation of the structures of all files before `slice` is taken.
+        order: ``id`` takes `slice` in the order of the whole numbers that `Keys.id` names, for files that are out of
+            order and say where in a trajectory each structure was.
         slice: Start, stop and step, as in Python. Splits with one seed and slices that do not overlap are disjoint.
             The structures taken keep the order of the files.
         title: Head of its columns; its name where it is left out.
@@ -174,6 +176,7 @@ class SplitSpec(Closed):
     leignn: LeignnSplit | None = None
     leignn_md: LeignnMdSplit | None = None
     shuffle_seed: Annotated[int, Field(ge=0)] | None = None
+    order: Literal["id"] | None = None
     slice: tuple[int | None, int | None, int | None] | None = None
     title: str | None = None
     keys: Keys | None = None
@@ -183,9 +186,11 @@ class SplitSpec(Closed):
     @model_validator(mode="after")
     def _one_rule(self) -> Self:
         others = (self.indices, self.shuffle_seed, self.slice)
+        names = "mdsim, leignn and leignn_md"
         if len(self.drawn) > 1 or (self.drawn and others != (None, None, None)):
-            names = "mdsim, leignn and leignn_md"
             raise ValueError(f"{names} leave nothing for each other, indices, shuffle_seed and slice to choose")
+        if self.order is not None and (self.drawn or self.slice is None or others[:2] != (None, None)):
+            raise ValueError(f"order is for a slice, and does not go with indices, shuffle_seed, {names}")
         return self
 
     @property
@@ -345,6 +350,8 @@ class DatasetEntry(Closed):
                 raise ValueError(f"split {name!r}: `keys.reference_energy` needs `energy_reference: adsorption`")
             if spec.slice is not None and spec.slice[2] == 0:
                 raise ValueError(f"split {name!r}: the step of `slice` is zero")
+            if spec.order is not None and not isinstance(keys.id, str):
+                raise ValueError(f"split {name!r}: `order: id` needs one key as `keys.id`")
         return self
 
     def split(self, name: str) -> SplitSpec:

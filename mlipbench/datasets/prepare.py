@@ -177,9 +177,8 @@ def open_split(
         with locked(directory):
             cached = _cached(directory, source, entry.name, split)
             if cached is None:
-                _build(
-                    entry, split, directory, _Build(source, files, indices, root_of(entry, location), limits, progress)
-                )
+                build = _Build(source, files, indices, root_of(entry, location), limits, progress)
+                _build(entry, split, directory, build)
     except OSError as error:
         raise from_os_error(error, directory) from None
     return cached or Split(directory, entry.name, split)
@@ -267,12 +266,11 @@ def _data_files(folder: Path) -> list[Path]:
 def _source(entry: DatasetEntry, split: str, files: Sequence[Path], indices: Path | None) -> dict[str, Any]:
     """Return what the cached columns of a split depend on, as it is after a round trip through JSON."""
     spec = entry.split(split)
-    stamps = [stamp(path) for path in _with_sidecars(entry, files)]
     source = {
         "converter": CONVERTER,
         "reading": reading_of(entry, split).to_json(),
         "selection": _choice(spec),
-        "files": stamps,
+        "files": [stamp(path) for path in _with_sidecars(entry, files)],
         **({} if indices is None else {"indices": [*stamp(indices), spec.indices.first if spec.indices else 0]}),
     }
     restored: dict[str, Any] = json.loads(json.dumps(source))
@@ -280,7 +278,8 @@ def _source(entry: DatasetEntry, split: str, files: Sequence[Path], indices: Pat
 
 
 def _choice(spec: SplitSpec) -> list[Any]:
-    return [spec.shuffle_seed, spec.slice, *(rule.model_dump() for rule in spec.drawn)]
+    rules = [rule.model_dump() for rule in spec.drawn]
+    return [spec.shuffle_seed, spec.slice, *rules, *([spec.order] if spec.order else [])]
 
 
 def stamp(path: Path) -> list[Any]:
@@ -342,7 +341,7 @@ def _build(entry: DatasetEntry, split: str, directory: Path, build: _Build) -> N
         source = build.source | {"sha256": [digest(Path(path)) for path, _, _ in build.source["files"]]}
         with ColumnarWriter(work / "split", source) as writer:
             shards = [Split(job.output) for job in jobs]
-            chosen = selection(sum(len(shard) for shard in shards), entry.split(split), build.indices)
+            chosen = _selected(shards, entry.split(split), build)
             _merge(shards, chosen, split, writer)
         _check_ids(Split(work / "split"), entry.name, split)
         if directory.exists():
@@ -350,6 +349,15 @@ def _build(entry: DatasetEntry, split: str, directory: Path, build: _Build) -> N
         (work / "split").rename(directory)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _selected(shards: Sequence[Split], spec: SplitSpec, build: _Build) -> IntArray:
+    ids = np.concatenate([shard.ids for shard in shards]) if spec.order else None
+    try:
+        return selection(sum(len(shard) for shard in shards), spec, build.indices, ids)
+    except DatasetError as error:
+        error.file = error.file or build.files[0]
+        raise
 
 
 def _label(path: Path, root: Path) -> str:

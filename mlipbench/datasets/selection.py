@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from mlipbench.datasets.entry import SplitSpec
     from mlipbench.datasets.rules import LeignnMdSplit, LeignnSplit, MdsimSplit
-    from mlipbench.typing import IntArray
+    from mlipbench.typing import AnyArray, IntArray
 
 _MOST_BYTES: Final = 1 << 30
 _LONGEST: Final = 12  # digits
@@ -24,16 +24,18 @@ _LEIGNN_TRAIN: Final = 0.8
 _LEIGNN_MD: Final = ((0.2, 0.8), (0.1, 0.9))  # test structures and others, then validation and training structures
 
 
-def selection(n: int, spec: SplitSpec, index_file: Path | None) -> IntArray:
+def selection(n: int, spec: SplitSpec, index_file: Path | None, ids: AnyArray | None = None) -> IntArray:
     """Return the indices of a split's structures in rising order.
 
     Args:
         n: Number of structures in the files.
         spec: The split.
         index_file: File with the numbers that `SplitSpec.indices` declares.
+        ids: Shape (n,), the name of each structure, where `SplitSpec.order` goes by it.
 
     Raises:
-        DatasetError: That file holds something else than different numbers of structures, or there are too few.
+        DatasetError: That file holds something else than different numbers of structures, there are too few, or the
+            names are no numbers.
     """
     if spec.mdsim is not None:
         return mdsim_part(n, spec.mdsim)
@@ -41,13 +43,23 @@ def selection(n: int, spec: SplitSpec, index_file: Path | None) -> IntArray:
         return leignn_part(n, spec.leignn)
     if spec.leignn_md is not None:
         return leignn_md_part(n, spec.leignn_md)
-    order = np.arange(n)
+    order = np.arange(n) if ids is None else np.argsort(_numbers(ids), kind="stable")
     if spec.indices is not None and index_file is not None:
         order = read_indices(index_file, n, spec.indices.first)
     if spec.shuffle_seed is not None:
         # sorted raw output of the bit generator: unlike Generator.permutation it may not change between numpy versions
         order = order[np.argsort(np.random.PCG64(spec.shuffle_seed).random_raw(len(order)), kind="stable")]
     return np.sort(order[slice(*(spec.slice or (None, None, None)))])
+
+
+def _numbers(ids: AnyArray) -> IntArray:
+    for index, name in enumerate(ids.tolist()):
+        if not (name.isascii() and name.isdigit() and len(name) <= _LONGEST):
+            raise DatasetError(
+                f"{name[:20]!r} says nothing about the order of structures", where=f"structure {index}",
+                remedy="name a key of whole numbers in `keys.id`, or leave out `order: id`",
+            )  # fmt: skip
+    return ids.astype(np.int64)
 
 
 def mdsim_part(n: int, rule: MdsimSplit) -> IntArray:

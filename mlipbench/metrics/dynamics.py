@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from mlipbench.metrics.definition import Estimate, MetricDefinition
+from mlipbench.metrics.statistics import holm
 from mlipbench.metrics.survival import Endings, restricted_mean
 from mlipbench.metrics.values import Direction, Kind, Scale
 
@@ -106,6 +107,43 @@ def mean_estimate(values: FloatArray) -> Estimate:
         return Estimate(mean, None, None, n, f"{said}; {few}" if said else few)
     half = float(t.ppf(0.5 + LEVEL / 2, n - 1)) * float(np.std(known, ddof=1)) / math.sqrt(n)
     return Estimate(mean, max(mean - half, 0.0), mean + half, n, said)
+
+
+def indistinguishable_replicas(values: Mapping[str, FloatArray], direction: Direction) -> frozenset[str]:
+    """Return the models that cannot be told apart from the best one, over the replicas that all have.
+
+    Replicas with one seed begin alike, so that their differences are what is compared: Student's paired test, corrected
+    by Holm over all pairs of models, as `mlipbench.metrics.statistics.indistinguishable_from_best` does.
+
+    Args:
+        values: By model, shape (n_replicas,); NaN where a replica has no value.
+        direction: Which way the metric improves.
+
+    Returns:
+        The best and all whose difference from it does not exclude 0; none where fewer than `FEWEST_REPLICAS` replicas
+        are common.
+    """
+    common = np.logical_and.reduce([np.isfinite(column) for column in values.values()])
+    if int(common.sum()) < FEWEST_REPLICAS:
+        return frozenset()
+    sign = 1.0 if direction is Direction.LOWER else -1.0
+    best = min(values, key=lambda model: sign * float(np.mean(values[model][common])))
+    others = [model for model in values if model != best]
+    p_values = [_paired_p(values[model][common] - values[best][common]) for model in others]
+    adjusted = holm(p_values, len(values) * len(others) // 2)
+    ties = (model for model, p in zip(others, adjusted, strict=True) if p > 1 - LEVEL)
+    return frozenset({best, *ties})
+
+
+def _paired_p(differences: FloatArray) -> float:
+    """Return the two-sided p-value of no mean difference; differences that are all the same leave no doubt."""
+    from scipy.stats import t
+
+    spread, mean = float(np.std(differences, ddof=1)), float(np.mean(differences))
+    if spread == 0:
+        return 1.0 if mean == 0 else 0.0
+    n = len(differences)
+    return float(2 * t.sf(abs(mean) / spread * math.sqrt(n), n - 1))
 
 
 def _mean_of(column: Callable[[ReplicaScores], FloatArray]) -> Callable[[ReplicaScores], Estimate]:

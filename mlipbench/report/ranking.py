@@ -10,6 +10,7 @@ import numpy as np
 
 from mlipbench.metrics.catalogue import TASK_METRICS, find_metric
 from mlipbench.metrics.definition import numerator_denominator
+from mlipbench.metrics.dynamics import indistinguishable_replicas
 from mlipbench.metrics.statistics import MIN_CLUSTERS, indistinguishable_from_best
 from mlipbench.metrics.values import Direction
 from mlipbench.status import Source, Status, Task
@@ -87,7 +88,7 @@ def best(candidates: Sequence[tuple[RunRecord, MetricRecord]], scores: ScoreRead
             if table is not None:
                 rankable[position] = table
     definition = find_metric(candidates[0][1].task, candidates[0][1].metric) if candidates else None
-    if definition is None or definition.direction is Direction.NEITHER:
+    if definition is None or definition.direction is Direction.NEITHER or definition.timed:
         return frozenset()
     if len(rankable) < 2:  # noqa: PLR2004 - one number has no rank
         return frozenset()
@@ -102,6 +103,9 @@ def best(candidates: Sequence[tuple[RunRecord, MetricRecord]], scores: ScoreRead
         numerator, denominator = table.sums(definition)
         values[str(position)] = (numerator[taken], denominator[taken])
         clusters = table.clusters[taken]
+    if definition.estimate is not None:
+        columns = {name: np.where(den > 0, num, np.nan) for name, (num, den) in values.items()}
+        return frozenset(int(position) for position in indistinguishable_replicas(columns, definition.direction))
     if np.unique(clusters).size < MIN_CLUSTERS:
         return frozenset()
     chosen = indistinguishable_from_best(values, clusters, definition.direction, definition.scale)

@@ -15,6 +15,7 @@ from ase.constraints import FixAtoms
 from ase.io.jsonio import encode
 from pickle_helpers import data, done, whole
 
+from mlipbench.datasets.readers import read
 from mlipbench.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ase import Atoms
+
+    from mlipbench.datasets.records import Reading
 
 
 def fields_of(atoms: Atoms, *, energy: str = "y", forces: str = "force", graph: bool = False) -> dict[str, Any]:
@@ -94,12 +97,18 @@ def save_aselmdb(path: Path, frames: list[Atoms], **changes: Any) -> Path:
 
 
 def in_child(work: Callable[[], str]) -> str:
-    """Do something that may crash in a process of its own, with limits; return its line, or how the process ended."""
+    """Do something in a process of its own, with limits; return its line, or the signal that ended the process.
+
+    The limits stand for the converter's, which are too high for a test: 4 GiB of addresses, 5 s of processor time
+    (SIGKILL) and, for whoever waits for ever, 60 s of wall time (SIGALRM).
+    """
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
         try:
             faulthandler.disable()
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(60)
             for limit, most in ((resource.RLIMIT_AS, 4 << 30), (resource.RLIMIT_CPU, 5), (resource.RLIMIT_CORE, 0)):
                 resource.setrlimit(limit, (most, most))
             os.write(writer, _outcome(work).encode(errors="replace")[:4000])
@@ -110,6 +119,25 @@ def in_child(work: Callable[[], str]) -> str:
         said = stream.read().decode()
     _, status = os.waitpid(child, 0)
     return signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else said
+
+
+def outcome(path: Path, how: Reading) -> str:
+    """Read a file `in_child`; return how many structures were accepted, or the line that says why not."""
+
+    def convert() -> str:
+        n_structures = 0
+        for chunk in read(path, how, "a"):
+            assert np.isfinite(chunk.labels.energy).all()
+            assert chunk.labels.forces is None or np.isfinite(chunk.labels.forces).all()
+            assert np.isfinite(chunk.structures.positions).all()
+            assert np.isin(chunk.structures.numbers, np.arange(1, 119)).all()
+            n_structures += len(chunk.structures)
+        return f"accepted {n_structures}"
+
+    line = in_child(convert)
+    assert line.isprintable()
+    assert len(line) < 1000
+    return line
 
 
 def _outcome(work: Callable[[], str]) -> str:

@@ -79,6 +79,11 @@ def edited(tmp_path: Path, old: str, new: str) -> Path:
         ("[mptrj/mptrj-random-1k.xyz]", "[../secret.xyz]", "splits.all.files[0]: must be a path below the root"),
         ("[mptrj/mptrj-random-1k.xyz]", "[/etc/passwd]", "must be a path below the root"),
         ("slice: [null, 800, null]", "slice: [null, 800, 0]", "the step of `slice` is zero"),
+        (
+            "  all: {files: [mptrj/mptrj-random-1k.xyz]}",
+            "  all: {files: [a.npz], order: id, slice: [0, 5, 1], keys: {energy: E, forces: F, cluster: z}}",
+            "split 'all': `order: id` needs one key as `keys.id`",
+        ),
         ("pbc: file", "pbc: maybe", "pbc"),
         ("pbc: file", "pbc: file\nframe_interval_fs: 0", "line 12, frame_interval_fs: Input should be greater than 0"),
         ("pbc: file", "pbc: file\nframe_interval_fs: .inf", "frame_interval_fs: Input should be a finite number"),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 N = 12
+OLD_INDICES = [50, 7, 999, 3, 120, 8, 41, 600, 2, 77, 1000, 90]  # as numbers and as text in other orders
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def root(tmp_path: Path) -> Path:
         coords=rng.normal(size=(N, 3, 3)),
         energies=np.arange(N) - 97_000.0,
         forces=rng.normal(size=(N, 3, 3)),
-        old_indices=np.arange(N),
+        old_indices=np.array(OLD_INDICES),
     )
     for name, numbers in {"train_01": [7, 0, 3], "test_01": [11, 1]}.items():
         text = "".join(f"{number}\n" for number in numbers)
@@ -217,6 +218,45 @@ def test_splits_of_leignns_dynamics_are_those_of_its_code(dataset, drawn):
     assert described(selection(n, load_entry(dataset).splits[part], None)) == expected
 
 
+def rmd17_by_time(root, cut, **keys):
+    """Open a part of rMD17 in order of time."""
+    entry = load_entry("rmd17-ethanol")
+    spec = entry.splits["blocked_train"]
+    spec = spec.model_copy(update={"slice": cut, "keys": spec.keys.model_copy(update=keys)})
+    entry = entry.model_copy(update={"splits": {"part": spec}})
+    return open_split(entry, "part", DataLocation(root, root.parent / "cache"))
+
+
+def test_blocks_of_rmd17_go_by_places_in_the_trajectory(root):
+    assert opened(root, "blocked_train") == [-96_992.0]  # of twelve frames the first in time, number 8 of the file
+    part = rmd17_by_time(root, (0, 6, 2))  # the places 2, 7 and 41, in the order of the file
+    assert part.ids.tolist() == ["7", "41", "2"]
+    energies = part.labels(0, 3).energy / energy_factor("kcal/mol")
+    np.testing.assert_allclose(energies, [-96_999.0, -96_994.0, -96_992.0], rtol=1e-12)
+    assert rmd17_by_time(root, (-2, None, None)).ids.tolist() == ["999", "1000"]
+
+
+def test_names_that_are_no_places_get_one_line(root):
+    with pytest.raises(DatasetError) as caught:
+        rmd17_by_time(root, (0, 6, 2), id="energies")
+    assert str(caught.value) == (
+        f"{root}/rmd17/npz_data/rmd17_ethanol.npz: structure 0: '-97000.0' says nothing about the order of structures;"
+        " name a key of whole numbers in `keys.id`, or leave out `order: id`"
+    )
+
+
+@pytest.mark.parametrize("molecule", FRAMES)
+def test_blocks_of_rmd17_follow_each_other_in_time(molecule):
+    splits, n = load_entry(f"rmd17-{molecule}").splits, 99_988 if molecule == "azobenzene" else 100_000
+    ids = np.arange(n)[::-1].astype(str)  # the last frame of the file is the first in time
+    train, val, test = (
+        n - 1 - selection(n, splits[f"blocked_{part}"], None, ids)[::-1] for part in ("train", "val", "test")
+    )
+    assert (len(train), len(val), len(test)) == (950, 50, n - 80_000)
+    assert train[-1] < 0.6 * n < val[0]
+    assert val[-1] < 0.75 * n < test[0]
+
+
 def test_leignns_split_is_pythons_shuffle():
     order = list(range(10))
     random.seed(234)
@@ -235,10 +275,17 @@ def test_too_few_structures_for_mdsims_split_get_one_line():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"mdsim": {"part": "val", "size": 10, "val": 5}}, {"mdsim": {**LIPS, "part": "val"}, "slice": [0, 5, None]}],
+    [
+        {"mdsim": {"part": "val", "size": 10, "val": 5}},
+        {"mdsim": {**LIPS, "part": "val"}, "slice": [0, 5, None]},
+        {"order": "id"},
+        {"order": "id", "slice": [0, 5, None], "shuffle_seed": 1},
+        {"order": "id", "slice": [0, 5, None], "indices": {"file": "a.csv"}},
+    ],
 )
 def test_rules_that_contradict_each_other_are_refused(changes):
-    with pytest.raises(ValueError, match=r"give either test or pool|mdsim, leignn and leignn_md leave nothing"):
+    faults = r"give either test or pool|mdsim, leignn and leignn_md leave nothing|order is for a slice"
+    with pytest.raises(ValueError, match=faults):
         SplitSpec(files=("a.npz",), **changes)
 
 
