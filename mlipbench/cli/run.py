@@ -58,10 +58,7 @@ def run(  # noqa: PLR0913 - options
     directory = results / "runs" / plan.suite.suite
     board = write(collect([directory]), directory) if outcome.runs else None
     records = collect(outcome.runs)
-    if json:
-        emit_json(_as_dict(outcome, records, board))
-    else:
-        _show(records, board)
+    emit_json(_as_dict(outcome, records, board)) if json else _show(records, board)
     for problem in outcome.problems:
         say(f"mlipbench: {problem}")
     return int(outcome.exit_code)
