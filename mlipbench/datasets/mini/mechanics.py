@@ -107,16 +107,16 @@ class Molecules(Calculator):  # type: ignore[misc]
         """
         (stiffness, length), (bending, angle) = self.field.bond, self.field.angle
         r = np.linalg.norm(arms, axis=2, keepdims=True)
-        units_ = arms / r
+        directions = arms / r
         energy = stiffness / 2 * ((r - length) ** 2).sum()
-        slopes = stiffness * (r - length) * units_
+        slopes = stiffness * (r - length) * directions
         for one, other in combinations(range(arms.shape[1]), 2):
-            cosine = (units_[:, one] * units_[:, other]).sum(axis=1, keepdims=True)
+            cosine = (directions[:, one] * directions[:, other]).sum(axis=1, keepdims=True)
             theta = np.arccos(cosine)
             energy += bending / 2 * ((theta - angle) ** 2).sum()
             slope = -bending * (theta - angle) / np.sin(theta)  # by the cosine
-            slopes[:, one] += slope * (units_[:, other] - cosine * units_[:, one]) / r[:, one]
-            slopes[:, other] += slope * (units_[:, one] - cosine * units_[:, other]) / r[:, other]
+            slopes[:, one] += slope * (directions[:, other] - cosine * directions[:, one]) / r[:, one]
+            slopes[:, other] += slope * (directions[:, one] - cosine * directions[:, other]) / r[:, other]
         return float(energy), slopes
 
     def _between(self, arms: Floats) -> tuple[float, Floats, Floats]:

@@ -18,7 +18,7 @@ FOLDERS = ("ethanol", "isomers", "lips", "methane", "slabs", "water")
 DATA = {".xz", ".txt", ".json", ".db", ".npz"}
 SIZES = {
     "mini-ethanol": {"train": 150, "val": 30, "test": 60},
-    "mini-isomers": {"train": 78, "val": 18, "test_within": 24, "test_other": 48},
+    "mini-isomers": {"train": 168, "val": 24, "test_within": 48, "test_other": 120},
     "mini-lips": {"train": 760, "val": 40, "test": 201},
     "mini-methane": {"train": 440, "val": 40, "test": 121},
     "mini-water": {"train": 660, "val": 40, "test": 201},

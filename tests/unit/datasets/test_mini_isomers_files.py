@@ -16,7 +16,7 @@ from mlipbench.structures import StructureBatch
 DATA = Path(mlipbench.__file__).parent / "datasets" / "mini" / "isomers"
 FILES = ("reference", "test_within", "test_other")
 TRAINING, UNSEEN = 6, 3
-REFERENCE, LATER, OTHER = 16, 4, 16  # frames of an isomer in each file
+REFERENCE, LATER, OTHER = 32, 8, 40  # frames of an isomer in each file
 # eV: nonrelativistic energies of the atoms (C -37.845, H -0.5, O -75.067 Ha; Chakravorty et al., Phys. Rev. A 47, 3649
 # (1993)) and the energy of atomisation of acetone, 977 kcal/mol (CCCBDB of NIST)
 EXACT = 27.2114 * (3 * -37.845 + 6 * -0.5 - 75.067) - 977 * 0.0433641

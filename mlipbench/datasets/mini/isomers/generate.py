@@ -34,10 +34,10 @@ UNSEEN = (
     Molecule("prop-1-en-1-ol", "CCCO", ((0, 1), (1, 2), (2, 3)), (3, 1, 1, 1)),
     Molecule("prop-1-en-2-ol", "CCCO", ((0, 1), (1, 2), (1, 3)), (3, 0, 2, 1)),
 )
-FRAMES = 20  # of a training isomer
-REFERENCE = 16  # of these; the later ones are for test_within
-VALIDATION = 3  # of these
-UNSEEN_FRAMES = 16
+FRAMES = 40  # of a training isomer
+REFERENCE = 32  # of these; the later ones are for test_within
+VALIDATION = 4  # of these
+UNSEEN_FRAMES = 40
 
 
 def write_rows(path: Path, work: Path, molecules: tuple[Molecule, ...], steps: range) -> None:
