@@ -145,7 +145,7 @@ class MDTask(Part):
     checkpoint_interval: PositiveInt = 20
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     start_frames: tuple[Annotated[int, Field(ge=0)], ...] | None = None
-    skin: Annotated[float, Field(ge=0, le=5, allow_inf_nan=False)] = 0.5
+    skin: Annotated[float, Field(ge=0, le=5, allow_inf_nan=False)] = 1.0
     reference: str = "trajectory"
     distribution: Distribution = Distribution.RDF
     range: Finite = 6.0

@@ -1,15 +1,17 @@
 """What a model is given in molecular dynamics: wrapped positions, and a neighbour list that outlives several steps.
 
 A list of the harness reaches beyond the model's cutoff by a skin. It holds until an atom has moved by half the skin
-since it was made (Verlet, Physical Review 159 (1967) 98); each replica has its own. Atoms are brought into the cell
-when a list is made and may leave it until the next one, so that no atom jumps under a list. A model that builds its
-own lists gets every atom inside the cell at each step.
+since it was made (Verlet, Physical Review 159 (1967) 98); each replica has its own, made anew when it alone says so.
+Every few steps those are made that would not hold until the next such step, since joining them costs most.
+
+Atoms are brought into the cell when a list is made and may leave it until the next one, so that no atom jumps under a
+list. A model that builds its own lists gets every atom inside the cell at each step.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -18,6 +20,8 @@ from mlipbench.structures.neighbors import NeighborList, completed_cell, neighbo
 if TYPE_CHECKING:
     from mlipbench.structures import StructureBatch
     from mlipbench.typing import BoolArray, FloatArray, IntArray
+
+_AHEAD: Final = 10  # steps
 
 
 class Surroundings:
@@ -41,6 +45,8 @@ class Surroundings:
         self._listed = np.full_like(start.positions, np.inf)
         self._lists: list[NeighborList | None] = [None] * start.n_structures
         self._joined: NeighborList | None = None
+        self._made = np.zeros(start.n_structures, dtype=np.int64)
+        self._calls = 0
         self.builds = 0
 
     def at(self, positions: FloatArray) -> tuple[StructureBatch, NeighborList | None]:
@@ -55,11 +61,20 @@ class Surroundings:
         """
         if self._cutoff is None:
             return replace(self._start, positions=positions + self._wrap(positions, self._owner)), None
-        moved = positions - self._listed
-        far = np.einsum("ik,ik->i", moved, moved) >= (0.5 * self._skin) ** 2
-        if far.any():
-            self._renew(positions, np.unique(self._owner[far]))
+        self._calls += 1
+        due = self._due(positions)
+        if due.size:
+            self._renew(positions, due)
         return replace(self._start, positions=positions + self._shifts), self._joined
+
+    def _due(self, positions: FloatArray) -> IntArray:
+        """Return the replicas whose lists no longer hold, or at every so many steps will not for so many more."""
+        moved = positions - self._listed
+        squared = np.einsum("ik,ik->i", moved, moved)
+        farthest = np.sqrt(np.maximum.reduceat(squared, self._start.offsets[:-1]))
+        if self._calls % _AHEAD == 0:
+            farthest *= 1 + _AHEAD / (self._calls - self._made)
+        return np.flatnonzero(farthest >= 0.5 * self._skin)
 
     def _wrap(self, positions: FloatArray, owner: IntArray) -> FloatArray:
         """Return the lattice vectors that bring atoms into their cell, shape (n_atoms, 3), Å."""
@@ -73,6 +88,7 @@ class Surroundings:
         atoms = np.isin(self._owner, places)
         self._shifts[atoms] = self._wrap(positions[atoms], self._owner[atoms])
         self._listed[atoms] = positions[atoms]
+        self._made[places] = self._calls
         wrapped = replace(self._start, positions=positions + self._shifts)
         for place in places.tolist():
             self._lists[place] = neighbor_list(wrapped.slice(place, place + 1), float(self._cutoff or 0) + self._skin)
