@@ -82,10 +82,10 @@ def _describe_run(run: "RunPlan") -> list[str]:
 
 def _disk(run: "RunPlan") -> list[str]:
     """Return the space that trajectories take."""
-    from rich.filesize import decimal
+    from mlipbench.environments.build import in_bytes
 
     return [
-        f"{split.dataset}/{split.split}: trajectories of about {decimal(split.trajectory_bytes)}, twice that on the way"
+        f"{split.dataset}/{split.split}: trajectories of about {in_bytes(split.trajectory_bytes)}, twice that on the way"
         for split in run.splits
         if split.trajectory_bytes
     ]
