@@ -12,6 +12,7 @@ from mlipbench.datasets.entry import GAP
 from mlipbench.errors import ConfigError
 from mlipbench.metrics.catalogue import TASK_METRICS
 from mlipbench.plan.applicability import why_no_metric
+from mlipbench.plan.dynamics import asked_about
 from mlipbench.plan.dynamics import why_no_metric as why_no_dynamics
 from mlipbench.plan.exposure import Exposure
 from mlipbench.plan.plan import PlannedCell
@@ -72,7 +73,7 @@ def plan_cells(
     wanted = suite.tasks.chosen()[split.task].metrics
     seen = split.exposure or Exposure(Training.UNKNOWN)
     data = dataset.splits[split.split]
-    for metric in wanted or _offered(dataset, split):
+    for metric in wanted or _offered(dataset, split, suite):
         definition = TASK_METRICS[split.task].definitions[metric]
         reason = split.reason or why_no_metric(definition, card.declared(), data, route)
         if suite.tasks.md is not None and split.task is Task.MD:
@@ -134,7 +135,10 @@ def _why_not_referred(
     return None
 
 
-def _offered(dataset: PlannedDataset, split: PlannedSplit) -> list[str]:
+def _offered(dataset: PlannedDataset, split: PlannedSplit, suite: Suite) -> list[str]:
+    if split.task is Task.MD and suite.tasks.md is not None:
+        about = asked_about(suite.tasks.md)
+        return [name for name, definition in TASK_METRICS[Task.MD].definitions.items() if definition.about in about]
     columns = dataset.splits[split.split].column_names
     referred = _has_references(dataset, split.split)
     definitions = TASK_METRICS[split.task].definitions

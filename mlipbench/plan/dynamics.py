@@ -96,6 +96,15 @@ def reference_split(task: MDTask, entry: DatasetEntry, dataset: str) -> str:
     return task.reference
 
 
+def asked_about(task: MDTask) -> frozenset[str]:
+    """Return what the parameters of a task ask about, as `why_no_metric` names it."""
+    asked = {"distribution", "speed"}
+    asked |= {"stability"} if task.stability is not None else set()
+    asked |= {"diffusion"} if task.diffusion is not None else set()
+    asked |= {"elements"} if task.distribution is not Distribution.DISTANCES else set()
+    return frozenset(asked | {"energy" if task.integrator is Integrator.VELOCITY_VERLET else "temperature"})
+
+
 def why_no_metric(group: str, task: MDTask, entry: DatasetEntry, reference: Split, split: Split) -> str | None:
     """Return why a metric of simulations cannot be had, or None.
 
