@@ -85,7 +85,7 @@ def _disk(run: "RunPlan") -> list[str]:
     from mlipbench.environments.build import in_bytes
 
     return [
-        f"{split.dataset}/{split.split}: trajectories of about {in_bytes(split.trajectory_bytes)}, twice that on the way"
+        f"{split.dataset}/{split.split}: trajectories of about {in_bytes(split.trajectory_bytes)}, meanwhile twice that"
         for split in run.splits
         if split.trajectory_bytes
     ]

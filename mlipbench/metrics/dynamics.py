@@ -86,19 +86,20 @@ def _ones(scores: ReplicaScores) -> FloatArray:
     return np.ones(scores.n_atoms.shape)
 
 
-def mean_estimate(values: FloatArray) -> Estimate:
+def mean_estimate(values: FloatArray, why: str = "nothing could be computed") -> Estimate:
     """Return the mean over replicas with Student's interval; replicas without a value are left out and counted.
 
     Nothing here can be negative, so that the interval is cut at 0.
 
     Args:
         values: Shape (n_replicas,), not negative.
+        why: Why a replica may have no value.
     """
     from scipy.stats import t
 
     known = values[np.isfinite(values)]
     n, left_out = len(known), len(values) - len(known)
-    said = f"{left_out} of {len(values)} replicas have no value" if left_out else None
+    said = f"{left_out} of {len(values)} replicas have no value: {why}" if left_out else None
     if not n:
         return Estimate(None, None, None, 0, said or "there is no replica")
     mean = float(np.mean(known))
@@ -146,8 +147,9 @@ def _paired_p(differences: FloatArray) -> float:
     return float(2 * t.sf(abs(mean) / spread * math.sqrt(n), n - 1))
 
 
-def _mean_of(column: Callable[[ReplicaScores], FloatArray]) -> Callable[[ReplicaScores], Estimate]:
-    return lambda scores: mean_estimate(column(scores))
+def _mean_of(column: Callable[[ReplicaScores], FloatArray], about: str) -> Callable[[ReplicaScores], Estimate]:
+    why = "they were not stable for long enough" if about == "diffusion" else "nothing could be computed"
+    return lambda scores: mean_estimate(column(scores), why)
 
 
 def _endings(scores: ReplicaScores) -> tuple[Endings, float]:
@@ -218,7 +220,7 @@ def _defined(  # noqa: PLR0913, PLR0917 - one line of the table below
 ) -> MetricDefinition[ReplicaScores]:
     return MetricDefinition(
         name, unit, direction, title, formula, column, _ones, Scale(Kind.REAL), about=about, timed=about == "speed",
-        estimate=estimate or _mean_of(column),
+        estimate=estimate or _mean_of(column, about),
     )  # fmt: skip
 
 

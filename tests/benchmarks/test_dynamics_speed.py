@@ -146,8 +146,8 @@ def by_torch_sim(adapter, ours):
     state = sim.initialize_state(atoms, model.device, model.dtype)
     init, step = sim.nve_init, sim.nve_step
     timestep = torch.tensor(TIMESTEP * units.fs, dtype=torch.float64)
-    kT = torch.tensor(520 * units.kB, dtype=torch.float64)
-    place = {"state": init(state=state, model=model, kT=kT, seed=0)}
+    thermal = torch.tensor(520 * units.kB, dtype=torch.float64)
+    place = {"state": init(state=state, model=model, kT=thermal, seed=0)}
 
     def run(steps):
         for _ in range(steps):
