@@ -16,7 +16,7 @@ with warnings.catch_warnings():
 if real_scatter.__name__ != "torch_scatter":
     pytest.skip("needs the compiled package torch-scatter", allow_module_level=True)
 
-from hypothesis import given  # noqa: E402
+from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from mlipbench.adapters.stand_ins import torch_scatter, torch_sparse  # noqa: E402
@@ -33,6 +33,7 @@ def rows_and_groups(draw):
     return rows, torch.randint(0, n_groups, (n_rows,), generator=generator), n_groups
 
 
+@settings(deadline=None)
 @given(rows_and_groups(), st.sampled_from(["sum", "add", "mean", "min", "max"]))
 def test_reductions(data, reduce):
     rows, index, n_groups = data
@@ -47,6 +48,12 @@ def test_reductions(data, reduce):
     torch.testing.assert_close(ours, theirs)
 
 
+def entries(matrix):
+    """Return row, column and value of each entry; torch-sparse leaves open how those of one place are ordered."""
+    return sorted(zip(*(column.tolist() for column in matrix.coo()), strict=True))
+
+
+@settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 6), st.integers(1, 6), st.integers(0, 30), st.integers(0, 8))
 def test_selected_rows(seed, n_rows, n_cols, n_entries, n_chosen):
     generator = torch.Generator().manual_seed(seed)
@@ -57,7 +64,8 @@ def test_selected_rows(seed, n_rows, n_cols, n_entries, n_chosen):
         module.SparseTensor(row=row, col=col, value=torch.arange(n_entries), sparse_sizes=(n_rows, n_cols))[chosen]
         for module in (torch_sparse, real_sparse)
     )
-    for mine, other in zip(ours.coo(), theirs.coo(), strict=True):
+    for mine, other in zip(ours.coo()[:2], theirs.coo()[:2], strict=True):
         assert mine.tolist() == other.tolist()
+    assert entries(ours) == entries(theirs)
     assert tuple(ours.sparse_sizes()) == tuple(theirs.sparse_sizes())
     assert ours.set_value(None).sum(dim=1).tolist() == theirs.set_value(None).sum(dim=1).long().tolist()

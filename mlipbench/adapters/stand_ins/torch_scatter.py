@@ -28,6 +28,8 @@ def broadcast(src: Tensor, other: Tensor, dim: int) -> Tensor:
 def scatter(src: Tensor, index: Tensor, dim: int = -1, *, dim_size: int | None = None, reduce: str = "sum") -> Tensor:
     """Reduce the entries of each group along a dimension; groups without entries are zero.
 
+    Means of integers are rounded down.
+
     Args:
         src: The entries.
         index: The group of each entry, of one dimension or of the shape of `src`.
@@ -38,6 +40,12 @@ def scatter(src: Tensor, index: Tensor, dim: int = -1, *, dim_size: int | None =
     Raises:
         ValueError: The reduction is none of these.
     """
+    return _reduced(src, index, (dim, dim_size), reduce, "floor")
+
+
+def _reduced(src: Tensor, index: Tensor, sizes: tuple[int, int | None], reduce: str, rounding: str) -> Tensor:
+    """Reduce the entries of each group; `sizes` holds the dimension and the number of groups."""
+    dim, dim_size = sizes
     if reduce not in _REDUCTIONS:
         raise ValueError(f"unknown reduction {reduce!r}; known: {', '.join(_REDUCTIONS)}")
     if dim_size is None:
@@ -52,11 +60,11 @@ def scatter(src: Tensor, index: Tensor, dim: int = -1, *, dim_size: int | None =
     if reduce != "mean":
         return total
     count = out.scatter_add(dim, index, torch.ones_like(src)).clamp(min=1)
-    return total / count if total.is_floating_point() else total.div(count, rounding_mode="floor")
+    return total / count if total.is_floating_point() else total.div(count, rounding_mode=rounding)
 
 
 def segment_coo(src: Tensor, index: Tensor, *, dim_size: int | None = None, reduce: str = "sum") -> Tensor:
-    """Reduce the rows of each group, as `scatter` along the first dimension.
+    """Reduce the rows of each group, as `scatter` along the first dimension, but that means of integers are cut off.
 
     Args:
         src: The rows.
@@ -64,11 +72,11 @@ def segment_coo(src: Tensor, index: Tensor, *, dim_size: int | None = None, redu
         dim_size: Number of groups; None takes the last index plus one.
         reduce: As for `scatter`.
     """
-    return scatter(src, index, 0, dim_size=dim_size, reduce=reduce)
+    return _reduced(src, index, (0, dim_size), reduce, "trunc")
 
 
 def segment_csr(src: Tensor, indptr: Tensor, *, reduce: str = "sum") -> Tensor:
-    """Reduce the rows between consecutive bounds.
+    """Reduce the rows between consecutive bounds, as `segment_coo`.
 
     Args:
         src: The rows.
@@ -77,4 +85,4 @@ def segment_csr(src: Tensor, indptr: Tensor, *, reduce: str = "sum") -> Tensor:
     """
     groups = torch.arange(len(indptr) - 1, device=indptr.device)
     index = groups.repeat_interleave(indptr.diff())
-    return scatter(src[int(indptr[0]) : int(indptr[-1])], index, 0, dim_size=len(groups), reduce=reduce)
+    return segment_coo(src[int(indptr[0]) : int(indptr[-1])], index, dim_size=len(groups), reduce=reduce)

@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from hypothesis import given  # noqa: E402 - after torch
+from hypothesis import given, settings  # noqa: E402 - after torch
 from hypothesis import strategies as st  # noqa: E402
 
 from mlipbench.adapters.stand_ins import torch_scatter, torch_sparse  # noqa: E402
@@ -30,6 +30,7 @@ def reduced(rows: np.ndarray, index: np.ndarray, n_groups: int, reduce: str) -> 
     return np.array([REDUCTIONS[reduce](g, axis=0) if len(g) else np.zeros(rows.shape[1]) for g in groups])
 
 
+@settings(deadline=None)
 @given(grouped(), st.sampled_from(sorted(REDUCTIONS)))
 def test_scatter_reduces_each_group(data, reduce):
     rows, index, n_groups = data
@@ -42,6 +43,7 @@ def test_scatter_reduces_each_group(data, reduce):
         np.testing.assert_allclose(found.numpy(), expected, atol=1e-12)
 
 
+@settings(deadline=None)
 @given(grouped(), st.sampled_from(sorted(REDUCTIONS)))
 def test_segments_are_groups_of_consecutive_rows(data, reduce):
     rows, index, n_groups = data
@@ -65,9 +67,11 @@ def test_the_number_of_groups_is_that_of_the_largest_index():
     assert torch_scatter.scatter(torch.ones(0), torch.zeros(0, dtype=torch.long)).shape == (0,)
 
 
-def test_means_of_integers_are_rounded_down():
-    found = torch_scatter.scatter(torch.tensor([1, 2, -1, -2]), torch.tensor([0, 0, 1, 1]), reduce="mean")
-    assert found.tolist() == [1, -2]  # 1.5 and -1.5
+def test_means_of_integers_are_rounded_down_by_scatter_and_cut_off_in_segments():
+    rows, index = torch.tensor([1, 2, -1, -2]), torch.tensor([0, 0, 1, 1])  # means of 1.5 and -1.5
+    assert torch_scatter.scatter(rows, index, reduce="mean").tolist() == [1, -2]
+    assert torch_scatter.segment_coo(rows, index, reduce="mean").tolist() == [1, -1]
+    assert torch_scatter.segment_csr(rows, torch.tensor([0, 2, 4]), reduce="mean").tolist() == [1, -1]
 
 
 def test_an_unknown_reduction_is_refused():
@@ -89,6 +93,7 @@ def matrices(draw):
     return np.array(places, dtype=np.int64).reshape(-1, 2), n_rows, n_cols
 
 
+@settings(deadline=None)
 @given(matrices(), st.data())
 def test_rows_are_selected_with_all_their_entries(matrix, data):
     """An entry's value is its number, so that entries of one place are told apart."""
@@ -111,6 +116,7 @@ def test_rows_are_selected_with_all_their_entries(matrix, data):
     assert found.sparse_sizes() == (len(chosen), n_cols)
 
 
+@settings(deadline=None)
 @given(matrices())
 def test_rows_are_summed_as_those_of_the_dense_matrix(matrix):
     places, n_rows, n_cols = matrix
