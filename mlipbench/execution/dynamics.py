@@ -188,7 +188,7 @@ class Simulation:
             self._origin = Origin.of(start, self._replicas.cutoff)
         told = self.state.positions if failure.sign is None else failure.sign.arrays.get("positions")
         positions = self.state.positions if told is None else np.asarray(told)
-        return implausible(replace(start, positions=positions), self._origin)
+        return implausible(start.moved(positions), self._origin)
 
     def _narrowed(self, trial: _Trial, failure: _Failure, suspects: list[int]) -> int:
         """Return the one replica with which the next step fails, by trying halves of those in question."""

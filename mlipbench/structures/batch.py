@@ -114,6 +114,23 @@ class StructureBatch:
         present = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: column for name, column in present.items() if column is not None}
 
+    def moved(self, positions: FloatArray) -> StructureBatch:
+        """Return the same structures with other positions; nothing else is looked at again.
+
+        Args:
+            positions: Shape (n_atoms, 3), Å, float64.
+
+        Raises:
+            ValueError: The shape is another one.
+        """
+        if positions.shape != self.positions.shape:
+            raise ValueError(f"positions have shape {positions.shape}, expected {self.positions.shape}")
+        made = object.__new__(StructureBatch)
+        for field in _FIELDS:
+            object.__setattr__(made, field, getattr(self, field))
+        object.__setattr__(made, "positions", positions)
+        return made
+
     def slice(self, start: int, stop: int) -> StructureBatch:
         """Return structures ``start`` to ``stop`` (exclusive); the columns are views.
 
@@ -200,6 +217,9 @@ class StructureBatch:
                     atoms.info[name] = column[i].item()
             frames.append(atoms)
         return frames
+
+
+_FIELDS = tuple(field.name for field in fields(StructureBatch))
 
 
 def concatenate(batches: Sequence[StructureBatch]) -> StructureBatch:

@@ -37,6 +37,7 @@ class Stepper(ABC):
         self._owner = owner
         self._starts = np.searchsorted(owner, np.arange(n_replicas))
         self.counts = np.bincount(owner, minlength=n_replicas)
+        self._arrived: FloatArray | None = None  # kinetic energies of the velocities as `temperature` last saw them
 
     @abstractmethod
     def move(self, state: State) -> None:
@@ -62,8 +63,13 @@ class Stepper(ABC):
         return energies
 
     def temperature(self, velocities: FloatArray) -> FloatArray:
-        """Return the temperature of each replica, K, by equipartition over 3 N degrees of freedom."""
-        found: FloatArray = self.kinetic(velocities) / (1.5 * kB * self.counts)
+        """Return the temperature of each replica at the end of a step, K, by equipartition over 3 N degrees of freedom.
+
+        Args:
+            velocities: Shape (n_atoms, 3), from which the next step goes on.
+        """
+        self._arrived = self.kinetic(velocities)
+        found: FloatArray = self._arrived / (1.5 * kB * self.counts)
         return found
 
 
@@ -104,7 +110,7 @@ class NoseHoover(Stepper):
         """A step of the positions and half a step of the velocities, with the friction as it is."""
         acceleration = state.forces / self.masses - state.friction[self._owner, None] * state.velocities
         state.positions += state.velocities * self.dt + acceleration * (0.5 * self.dt * self.dt)
-        self._before = self.kinetic(state.velocities)
+        self._before = self.kinetic(state.velocities) if self._arrived is None else self._arrived
         state.velocities += 0.5 * self.dt * acceleration
 
     def arrive(self, state: State, forces: FloatArray) -> None:

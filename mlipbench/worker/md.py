@@ -176,9 +176,8 @@ class Replicas:
         state = self.state
         self._rest()
         self._stepper.move(state)
-        with np.errstate(invalid="ignore"):
+        if not np.abs(state.positions).max() < _FARTHEST:  # NaN is not less, either
             lost = ~(np.abs(state.positions) < _FARTHEST).all(axis=1)
-        if lost.any():
             for place in np.unique(self._owner[lost]).tolist():
                 state.end(place, state.step, End.PHYSICAL, "an atom left for infinity")
             self._rest()

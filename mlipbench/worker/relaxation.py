@@ -8,7 +8,7 @@ too far is shortened as a whole.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
@@ -99,7 +99,7 @@ def relax_batch(session: Session, batch: StructureBatch, parameters: Parameters)
             atoms = going_on[moving.structure_index]
             optimizer.keep(going_on, atoms)
             moving, places, forces = moving.select(going_on), places[going_on], forces[atoms]
-        moving = replace(moving, positions=moving.positions + optimizer.step(moving, forces))
+        moving = moving.moved(moving.positions + optimizer.step(moving, forces))
     relaxed.converged[:] = relaxed.ok & (relaxed.fmax < parameters.fmax)
     return relaxed
 

@@ -10,7 +10,6 @@ list. A model that builds its own lists gets every atom inside the cell at each 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -60,12 +59,12 @@ class Surroundings:
             its own.
         """
         if self._cutoff is None:
-            return replace(self._start, positions=positions + self._wrap(positions, self._owner)), None
+            return self._start.moved(positions + self._wrap(positions, self._owner)), None
         self._calls += 1
         due = self._due(positions)
         if due.size:
             self._renew(positions, due)
-        return replace(self._start, positions=positions + self._shifts), self._joined
+        return self._start.moved(positions + self._shifts), self._joined
 
     def _due(self, positions: FloatArray) -> IntArray:
         """Return the replicas whose lists no longer hold, or at every so many steps will not for so many more."""
@@ -89,7 +88,7 @@ class Surroundings:
         self._shifts[atoms] = self._wrap(positions[atoms], self._owner[atoms])
         self._listed[atoms] = positions[atoms]
         self._made[places] = self._calls
-        wrapped = replace(self._start, positions=positions + self._shifts)
+        wrapped = self._start.moved(positions + self._shifts)
         for place in places.tolist():
             self._lists[place] = neighbor_list(wrapped.slice(place, place + 1), float(self._cutoff or 0) + self._skin)
         self._joined = joined([found for found in self._lists if found is not None], self._start.offsets)

@@ -49,8 +49,14 @@ def location():
     return DataLocation(Path(folder) if folder else None, default_cache())
 
 
+def frames():
+    """Return the training frames of LiPS's sample, or of mini-lips."""
+    sample = "MLIPBENCH_TEST_DATA" in os.environ
+    return open_split(load_entry("lips-sample" if sample else "mini-lips"), "train", location())
+
+
 def lennard_jones():
-    split = open_split(load_entry("mini-lips"), "train", location())
+    split = frames()
     labels = split.labels(0, 100)
     kwargs = {"cutoff": 6.0}
     training = LabelledBatch(split.structures(0, 100), labels.energy, labels.forces)
@@ -65,19 +71,11 @@ def leignn():
     return NetsAdapter.load(LoadRequest(dtype="float32", checkpoint=checkpoint))
 
 
-def start(n):
-    """Return frames of LiPS, or of mini-lips."""
-    sample = "MLIPBENCH_TEST_DATA" in os.environ
-    entry = load_entry("lips-sample" if sample else "mini-lips")
-    split = open_split(entry, "all" if sample else "trajectory", location())
-    return structures_at(split, np.arange(n) * 3)
-
-
 class Ours:
     """Replicas that go on by stretches."""
 
     def __init__(self, adapter, n):
-        batch = start(n)
+        batch = structures_at(frames(), np.arange(n))
         dynamics = Dynamics(Integrator.VELOCITY_VERLET, TIMESTEP, 520.0, 20.0, 0.01, 10**6, 50, 1000, 1.0)
         guards = Guards(COLDEST, HOTTEST, np.zeros((0, 2), np.int64), np.zeros(0), 0.0)
         self.replicas = Replicas(batch, atomic_masses[batch.numbers], dynamics, guards, None)
@@ -89,6 +87,7 @@ class Ours:
         told = {"until": self.state.step + steps, "begins": self.state.step == 0, "careful": False}
         reply = advance(self.session, advance_message(1, self.replicas, self.state, {}, told))
         self.state, self.header = State.from_message(reply), dict(reply.header)
+        assert self.state.running.all()  # replicas that have ended cost nothing
 
     def own_share(self):
         """Return the seconds that are not the model's, and those that are, of the last stretch."""
@@ -120,7 +119,8 @@ def by_ase(adapter, ours):
 
 def by_torch_sim(adapter, ours):
     """Return a function that takes steps with torch-sim's own loop."""
-    sim = pytest.importorskip("torch_sim", reason="needs torch-sim-atomistic")
+    sim = pytest.importorskip("torch_sim", reason="needs torch-sim-atomistic 0.3")
+    from torch_sim.integrators import nve
     from torch_sim.models.interface import ModelInterface
 
     class Model(ModelInterface):
@@ -144,14 +144,14 @@ def by_torch_sim(adapter, ours):
     atoms = ours.replicas.start.to_atoms()
     model = Model()
     state = sim.initialize_state(atoms, model.device, model.dtype)
-    init, step = sim.nve_init, sim.nve_step
     timestep = torch.tensor(TIMESTEP * units.fs, dtype=torch.float64)
     thermal = torch.tensor(520 * units.kB, dtype=torch.float64)
-    place = {"state": init(state=state, model=model, kT=thermal, seed=0)}
+    begin, step = nve(model, dt=timestep, kT=thermal)
+    place = {"state": begin(state)}
 
     def run(steps):
         for _ in range(steps):
-            place["state"] = step(state=place["state"], model=model, dt=timestep)
+            place["state"] = step(place["state"])
 
     return run
 
