@@ -18,6 +18,7 @@ from mlipbench.adapters.lj import LennardJonesAdapter, Range
 from mlipbench.dynamics import RUNNING, Dynamics, End, Frames, Guards, Halt, State
 from mlipbench.execution.dynamics import COLDEST, HOTTEST, Replicas, first_state
 from mlipbench.execution.requests import advance_message
+from mlipbench.metrics.thermo import conservation, log_log_slope
 from mlipbench.models.interface import Adapter, LoadRequest, Predictions
 from mlipbench.protocol import MessageKind, ProtocolError, decode, frame_length
 from mlipbench.status import Integrator
@@ -339,6 +340,24 @@ def test_the_total_energy_of_a_conservative_model_is_kept(session_of, timestep):
     masses = replicas.masses[None, :, None]
     total = found.energy[:, 0] + 0.5 * np.sum(masses * found.velocities**2, axis=(1, 2))
     assert np.std(total) / len(replicas.masses) < 2e-5 * timestep**2
+
+
+def test_fluctuations_grow_with_the_square_of_the_time_step_and_nothing_drifts(session_of):
+    """A smooth conservative potential in float64: slope 2, and a drift whose interval holds 0."""
+    timesteps, kept = (4.0, 8.0, 16.0), []
+    for timestep in timesteps:
+        steps = round(6400 / timestep)
+        chosen = dynamics(timestep=timestep, temperature=80.0, steps=steps, save_interval=steps // 200)
+        replicas = replicas_of([argon(1, 2)], chosen)
+        _, found = simulate(session_of(lennard_jones()), replicas, first_state(replicas, (4,)))
+        n_atoms = len(replicas.masses)
+        kinetic = 0.5 * np.sum(replicas.masses[None, :, None] * found.velocities**2, axis=(1, 2))
+        times = found.steps * timestep / 1000
+        half = len(times) // 4  # the crystal warms up first
+        kept.append(conservation(times[half:], (found.energy[:, 0] + kinetic)[half:], n_atoms))
+    slope = log_log_slope(np.asarray(timesteps), np.asarray([one.fluctuation for one in kept]))
+    assert slope.value == pytest.approx(2.0, abs=0.2)
+    assert kept[0].drift.low <= 0 <= kept[0].drift.high
 
 
 def test_incomplete_requests_are_refused(session_of):
