@@ -117,8 +117,19 @@ def by_ase(adapter, ours):
     return VelocityVerlet(atoms, timestep=TIMESTEP * units.fs)
 
 
+class TorchSim:
+    """A state of torch-sim and its own step."""
+
+    def __init__(self, state, step):
+        self.state, self.step = state, step
+
+    def run(self, steps):
+        for _ in range(steps):
+            self.state = self.step(self.state)
+
+
 def by_torch_sim(adapter, ours):
-    """Return a function that takes steps with torch-sim's own loop."""
+    """Return torch-sim's own loop without a thermostat."""
     sim = pytest.importorskip("torch_sim", reason="needs torch-sim-atomistic 0.3")
     from torch_sim.integrators import nve
     from torch_sim.models.interface import ModelInterface
@@ -147,13 +158,7 @@ def by_torch_sim(adapter, ours):
     timestep = torch.tensor(TIMESTEP * units.fs, dtype=torch.float64)
     thermal = torch.tensor(520 * units.kB, dtype=torch.float64)
     begin, step = nve(model, dt=timestep, kT=thermal)
-    place = {"state": begin(state)}
-
-    def run(steps):
-        for _ in range(steps):
-            place["state"] = step(place["state"])
-
-    return run
+    return TorchSim(begin(state), step)
 
 
 @pytest.mark.parametrize(("make", "steps"), [(lennard_jones, 200), (leignn, 100)])
@@ -166,7 +171,7 @@ def test_one_replica_against_the_loops_of_others(benchmark, make, steps):
     by_ase_loop = by_ase(adapter, ours)
     try:
         torch_sim_loop = by_torch_sim(adapter, Ours(adapter, 1))
-        candidates["torch_sim"] = lambda: torch_sim_loop(steps)
+        candidates["torch_sim"] = lambda: torch_sim_loop.run(steps)
     except pytest.skip.Exception:
         benchmark.extra_info["torch_sim"] = "not installed"
     seconds = dict(zip(candidates, interleaved(7, *candidates.values()), strict=True))
@@ -180,6 +185,18 @@ def test_one_replica_against_the_loops_of_others(benchmark, make, steps):
     ]
     benchmark.extra_info["time_of_the_fastest_other_over_ours"] = min(ratios)
     assert min(ratios) >= FASTER_THAN_LOOPS
+
+
+def test_torch_sim_takes_the_same_path(benchmark):
+    """Both are velocity Verlet in float64 with one model; only rounding is between them, and torch-sim wraps atoms."""
+    adapter = lennard_jones()
+    ours = Ours(adapter, 1)
+    other = by_torch_sim(adapter, ours)
+    other.state.momenta = torch.from_numpy(ours.state.velocities * ours.replicas.masses[:, None])
+    benchmark.pedantic(lambda: ours.run(100), rounds=1)
+    other.run(100)
+    between = (other.state.positions.numpy() - ours.state.positions) @ np.linalg.inv(ours.replicas.start.cell[0])
+    np.testing.assert_allclose(between - np.rint(between), 0, atol=1e-7)
 
 
 @pytest.mark.parametrize(("make", "steps"), [(lennard_jones, 400), (leignn, 100)])
