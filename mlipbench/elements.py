@@ -1,8 +1,12 @@
-"""Chemical symbols, without importing ASE at start-up."""
+"""Chemical symbols and formulas, without importing ASE at start-up."""
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SYMBOLS: Final = tuple(
     "X H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr "  # noqa: SIM905
@@ -32,6 +36,30 @@ def parse_elements(text: str) -> frozenset[int]:
 def format_elements(numbers: frozenset[int] | set[int]) -> str:
     """Return symbols in order of atomic number, such as ``H, O, Cu``."""
     return ", ".join(SYMBOLS[z] for z in sorted(numbers))
+
+
+def parse_formula(text: str) -> dict[int, int]:
+    """Return how many atoms of each atomic number a formula such as ``C9H8O4`` stands for.
+
+    Raises:
+        ValueError: It is not a row of different symbols, each with a number of atoms behind it unless that is one.
+    """
+    parts = re.findall(r"([A-Z][a-z]?)([1-9][0-9]{0,6})?", text)
+    counts = {SYMBOLS.index(symbol): int(number or 1) for symbol, number in parts if symbol in SYMBOLS[1:]}
+    if not counts or len(counts) < len(parts) or "".join(map("".join, parts)) != text:
+        raise ValueError(f"{text!r} is no formula such as C9H8O4, with each element once and whole numbers of atoms")
+    return counts
+
+
+def format_formula(counts: Mapping[int, int]) -> str:
+    """Return the formula of numbers of atoms by atomic number: carbon, hydrogen and then the alphabet.
+
+    The order is Hill's (J. Am. Chem. Soc. 22 (1900) 478), which is the alphabet alone where there is no carbon.
+    """
+    numbers = {SYMBOLS[z]: n for z, n in counts.items() if n}
+    first = [symbol for symbol in ("C", "H") if symbol in numbers and "C" in numbers]
+    order = first + sorted(numbers.keys() - set(first))
+    return "".join(symbol + (str(numbers[symbol]) if numbers[symbol] > 1 else "") for symbol in order)
 
 
 def _atomic_number(text: str) -> int:

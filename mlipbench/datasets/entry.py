@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from mlipbench.datasets.names import ENTRIES, entry_names
 from mlipbench.datasets.rules import Closed, Indices, LeignnMdSplit, LeignnSplit, MdsimSplit, Patterns, RelativePath
 from mlipbench.datasets.sources import Archive
+from mlipbench.elements import parse_formula
 from mlipbench.errors import ConfigError
 from mlipbench.models.interface import EnergyReference
 from mlipbench.units import energy_factor, forces_factor, length_factor, stress_factor
@@ -66,6 +67,11 @@ def _unit(factor: Callable[[str], float]) -> AfterValidator:
         return unit
 
     return AfterValidator(check)
+
+
+def _formula(text: str) -> str:
+    parse_formula(text)
+    return text
 
 
 SplitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -277,6 +283,7 @@ class DatasetEntry(Closed):
         keys: Names of the quantities in the files.
         sidecar: What stands in the text files beside extended XYZ files.
         pbc: ``file``, or the truth where the files lie.
+        formula: The atoms of every structure of the files, such as ``C9H8O4``; None where they differ, or nobody knows.
         free_atoms_only: Whether force metrics count free atoms only, as OC20's do.
         cluster: Which structures depend on each other.
         frame_interval_fs: Time in fs between consecutive frames of a file, where every file holds them in order of time
@@ -306,6 +313,7 @@ class DatasetEntry(Closed):
     keys: Keys
     sidecar: Sidecar | None = None
     pbc: Literal["file"] | tuple[bool, bool, bool]
+    formula: Annotated[str, AfterValidator(_formula)] | None = None
     free_atoms_only: bool = False
     cluster: ClusterKind
     frame_interval_fs: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None

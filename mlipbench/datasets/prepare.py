@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -242,7 +242,7 @@ def reading_of(entry: DatasetEntry, split: str) -> Reading:
     keys = entry.split(split).keys or entry.keys
     pbc = None if entry.pbc == "file" else entry.pbc
     sidecar = entry.sidecar.model_dump() if entry.sidecar else None
-    return Reading(entry.units.model_dump(), keys.model_dump(), pbc, str(entry.cluster), sidecar)
+    return Reading(entry.units.model_dump(), keys.model_dump(), pbc, str(entry.cluster), sidecar, entry.formula)
 
 
 _ROOT_REMEDY: Final = "put the file there, or give its folder with --data-root or MLIPBENCH_DATA"
@@ -302,8 +302,8 @@ def digest(path: Path) -> str:
 
 
 def _directory(entry: DatasetEntry, split: str, location: DataLocation, files: Sequence[Path]) -> Path:
-    spec = entry.split(split)
-    parts = [reading_of(entry, split).to_json(), *_choice(spec), [str(path.resolve()) for path in files]]
+    reading = replace(reading_of(entry, split), formula=None).to_json()  # it is checked, and changes no column
+    parts = [reading, *_choice(entry.split(split)), [str(path.resolve()) for path in files]]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
     return location.cache / "datasets" / entry.name / f"{split}-{key}"
 

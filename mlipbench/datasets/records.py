@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
 from mlipbench.datasets.connectivity import molecule_names
+from mlipbench.elements import format_formula, parse_formula
 from mlipbench.errors import DatasetError
 from mlipbench.structures import StructureBatch
 from mlipbench.structures.columnar import ATOM_LABELS, Labels
@@ -35,6 +37,7 @@ class Reading:
         pbc: The truth about periodicity, None to believe the file.
         cluster: ``key``, ``file``, ``molecule`` or ``structure``.
         sidecar: `mlipbench.datasets.entry.Sidecar` as plain data, None where there is none.
+        formula: What every structure must hold, None where that is not declared.
     """
 
     units: Mapping[str, str | None]
@@ -42,16 +45,17 @@ class Reading:
     pbc: tuple[bool, bool, bool] | None
     cluster: str
     sidecar: Mapping[str, Any] | None = None
+    formula: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data that `from_json` takes."""
-        return asdict(self)
+        """Return plain data that `from_json` takes; without a formula they are those of before there were any."""
+        return {name: value for name, value in asdict(self).items() if name != "formula" or value is not None}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Build from what `to_json` returned."""
         pbc = None if data["pbc"] is None else (data["pbc"][0], data["pbc"][1], data["pbc"][2])
-        return cls(data["units"], data["keys"], pbc, data["cluster"], data.get("sidecar"))
+        return cls(data["units"], data["keys"], pbc, data["cluster"], data.get("sidecar"), data.get("formula"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +163,8 @@ def _structures(frames: list[Frame], reading: Reading, names: list[str]) -> Stru
     scale = length_factor(str(reading.units["length"]))
     for frame in frames:
         _check_atoms(frame)
+    if reading.formula is not None:
+        _check_formula(frames, reading.formula)
     pbc = np.asarray([frame.pbc if reading.pbc is None else reading.pbc for frame in frames], dtype=np.bool_)
     cell = np.asarray([frame.cell for frame in frames], dtype=np.float64) * scale + 0.0
     _check_finite(frames, None, cell, "the cell")
@@ -217,6 +223,19 @@ def _check_atoms(frame: Frame) -> None:
         value = np.asarray(getattr(frame, name))
         if value.shape != shape or value.dtype.kind not in "biuf":
             raise DatasetError(f"{name} is not a numeric array of shape {shape}", where=frame.where)
+
+
+def _check_formula(frames: list[Frame], formula: str) -> None:
+    wanted = parse_formula(formula)
+    expected = np.repeat(sorted(wanted), [wanted[number] for number in sorted(wanted)])
+    for frame in frames:
+        if not np.array_equal(np.sort(frame.numbers), expected):
+            found = format_formula(Counter(np.asarray(frame.numbers).tolist()))
+            raise DatasetError(
+                f"holds {found}, but the entry says `formula: {formula}`",
+                where=frame.where,
+                remedy="put the file that the entry describes in its place, or correct the entry",
+            )
 
 
 def _check_cells(frames: list[Frame], cell: FloatArray, pbc: BoolArray) -> None:

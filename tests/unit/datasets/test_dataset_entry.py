@@ -87,6 +87,8 @@ def edited(tmp_path: Path, old: str, new: str) -> Path:
         ("pbc: file", "pbc: maybe", "pbc"),
         ("pbc: file", "pbc: file\nframe_interval_fs: 0", "line 12, frame_interval_fs: Input should be greater than 0"),
         ("pbc: file", "pbc: file\nframe_interval_fs: .inf", "frame_interval_fs: Input should be a finite number"),
+        ("pbc: file", "pbc: file\nformula: C9H8OH", "line 12, formula: 'C9H8OH' is no formula such as C9H8O4"),
+        ("pbc: file", "pbc: file\nformula: [C9H8O4]", "line 12, formula: Input should be a valid string"),
         ("name: mptrj-sample", "name: ../evil", "line 1, name"),
         ("  all: {", "  ../all: {", "splits"),
     ],

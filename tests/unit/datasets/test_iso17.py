@@ -37,7 +37,8 @@ def root(tmp_path: Path) -> Path:
 
 
 def opened(root: Path, split: str) -> Split:
-    return open_split(load_entry("iso17"), split, DataLocation(root, root.parent / "cache"))
+    entry = load_entry("iso17").model_copy(update={"formula": "C2H6O"})
+    return open_split(entry, split, DataLocation(root, root.parent / "cache"))
 
 
 def test_row_numbers_begin_with_one(root):

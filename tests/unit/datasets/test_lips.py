@@ -38,8 +38,10 @@ def frames() -> list[Atoms]:
     rng = np.random.default_rng(0)
     made = []
     for number in range(21):
-        atoms = Atoms("Li2PS", rng.integers(0, 2000, (4, 3)) / 256, cell=[[9, 0, 0], [1, 8, 0], [0, 2, 7]], pbc=True)
-        forces = rng.integers(-500, 500, (4, 3)) / 256
+        atoms = Atoms(
+            "Li27P12S44", rng.integers(0, 2000, (83, 3)) / 256, cell=[[9, 0, 0], [1, 8, 0], [0, 2, 7]], pbc=True
+        )
+        forces = rng.integers(-500, 500, (83, 3)) / 256
         atoms.calc = SinglePointCalculator(atoms, energy=-356.18500123 - number / 8, forces=forces)
         made.append(atoms)
     return made
@@ -60,7 +62,7 @@ def stacked(frames: list[Atoms]) -> dict[str, np.ndarray]:
 def sample(atoms: Atoms, number: int) -> bytes:
     """Return a pickled sample as MDSim writes it, its number one of numpy's."""
     fields = {key: item for key, item in fields_of(atoms).items() if key != "tags"}
-    fields |= {"y": np.array([atoms.calc.results["energy"]], dtype=np.float32), "natoms": np.array([4]), "sid": 0}
+    fields |= {"y": np.array([atoms.calc.results["energy"]], dtype=np.float32), "natoms": np.array([83]), "sid": 0}
     return done(data(fields | {"fid": Raw(pickle.dumps(np.int64(number), protocol=2)[2:-1])}))
 
 
@@ -104,7 +106,7 @@ def test_the_splits_are_equal_in_every_container(root, location, frames, part):
             np.testing.assert_array_equal(getattr(found, column), getattr(expected, column))
         given = split.labels(0, len(split))
         np.testing.assert_array_equal(given.energy[order], right)
-        np.testing.assert_array_equal(given.forces.reshape(-1, 4, 3)[order], labels.forces.reshape(-1, 4, 3))
+        np.testing.assert_array_equal(given.forces.reshape(-1, 83, 3)[order], labels.forces.reshape(-1, 83, 3))
 
 
 def test_samples_are_named_by_their_place_in_the_trajectory(root, location):

@@ -32,10 +32,10 @@ def root(tmp_path: Path) -> Path:
     (folder / "splits").mkdir()
     np.savez(
         folder / "npz_data/rmd17_ethanol.npz",
-        nuclear_charges=np.array([8, 1, 1], dtype=np.uint8),
-        coords=rng.normal(size=(N, 3, 3)),
+        nuclear_charges=np.array([6, 6, 8, 1, 1, 1, 1, 1, 1], dtype=np.uint8),
+        coords=rng.normal(size=(N, 9, 3)),
         energies=np.arange(N) - 97_000.0,
-        forces=rng.normal(size=(N, 3, 3)),
+        forces=rng.normal(size=(N, 9, 3)),
         old_indices=np.array(OLD_INDICES),
     )
     for name, numbers in {"train_01": [7, 0, 3], "test_01": [11, 1]}.items():
