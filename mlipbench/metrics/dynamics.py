@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from mlipbench.metrics.blocks import LEVEL, half_width
 from mlipbench.metrics.definition import Estimate, MetricDefinition
 from mlipbench.metrics.statistics import holm
 from mlipbench.metrics.survival import Endings, restricted_mean
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 FEWEST_REPLICAS: Final = 3
 """Replicas below which a mean has no interval."""
-LEVEL: Final = 0.95
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,8 +95,6 @@ def mean_estimate(values: FloatArray, why: str = "nothing could be computed") ->
         values: Shape (n_replicas,), not negative.
         why: Why a replica may have no value.
     """
-    from scipy.stats import t
-
     known = values[np.isfinite(values)]
     n, left_out = len(known), len(values) - len(known)
     said = f"{left_out} of {len(values)} replicas have no value: {why}" if left_out else None
@@ -106,7 +104,7 @@ def mean_estimate(values: FloatArray, why: str = "nothing could be computed") ->
     if n < FEWEST_REPLICAS:
         few = f"{n} replicas are too few for an interval"
         return Estimate(mean, None, None, n, f"{said}; {few}" if said else few)
-    half = float(t.ppf(0.5 + LEVEL / 2, n - 1)) * float(np.std(known, ddof=1)) / math.sqrt(n)
+    half = half_width(known)
     return Estimate(mean, max(mean - half, 0.0), mean + half, n, said)
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mlipbench.store.trajectories import Block
     from mlipbench.structures import StructureBatch
     from mlipbench.structures.columnar import Split
-    from mlipbench.typing import AnyArray, FloatArray, IntArray
+    from mlipbench.typing import AnyArray, IntArray
 
 _STARTED = TaskRequest(frozenset({Property.ENERGY, Property.FORCES}))
 
@@ -92,16 +92,11 @@ def guards(start: StructureBatch, parameters: dict[str, Any], reference: Split) 
     stability = parameters["stability"]
     bonds, lengths, stretch = np.zeros((0, 2), dtype=np.int64), np.zeros(0), 0.0
     if stability is not None and stability["criterion"] == Criterion.BONDS and not start.pbc.any():
-        positions, stretch = frames_of(reference), float(stability["threshold"])
+        positions, stretch = reference.frames(), float(stability["threshold"])
         found = [find_bonds(one.numbers, one.positions) for one in start]
         bonds = np.concatenate([pairs + first for pairs, first in zip(found, start.offsets[:-1], strict=True)])
         lengths = np.concatenate([mean_bond_lengths(positions, pairs) for pairs in found])
     return Guards(COLDEST, HOTTEST, bonds, lengths, stretch)
-
-
-def frames_of(split: Split) -> FloatArray:
-    """Return the positions of a trajectory, shape (n_frames, n_atoms, 3), Å; its structures have equally many atoms."""
-    return split.structures(0, split.n_structures).positions.reshape(split.n_structures, -1, 3)
 
 
 def _started(predictor: Predictor, batch: StructureBatch) -> BatchOutcome:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from mlipbench.dynamics import End
+from mlipbench.metrics.blocks import half_width
 from mlipbench.metrics.dynamics import ReplicaScores
 from mlipbench.metrics.pairs import Bins, Lattice, count_pairs
 from mlipbench.metrics.rdf import (
@@ -174,8 +175,7 @@ class _Replica:
             return window_collapse(list(counts.values()), known, window, asked["threshold"])
         positions = self._trajectory.positions
         bonds = find_bonds(self._trajectory.numbers, positions[0])
-        whole = reference.structures(0, reference.n_structures).positions.reshape(reference.n_structures, -1, 3)
-        deviations = largest_deviations(positions, bonds, mean_bond_lengths(whole, bonds))
+        deviations = largest_deviations(positions, bonds, mean_bond_lengths(reference.frames(), bonds))
         return bond_collapse(deviations, asked["threshold"])
 
     def _distances(self, counts: Mapping[str, PairCounts], stop: int) -> dict[str, float]:
@@ -223,7 +223,6 @@ def _speed(directory: RunDirectory, record: SplitRecord) -> dict[str, float]:
     The interval is Student's over the stretches between checkpoints, the first of each size left out.
     """
     import pyarrow.parquet as pq
-    from scipy.stats import t
 
     rows = pq.read_table(directory.timings).to_pylist() if directory.timings.exists() else []
     place = (record.task, record.dataset, record.split)
@@ -235,5 +234,5 @@ def _speed(directory: RunDirectory, record: SplitRecord) -> dict[str, float]:
     steps = sum(row["n_structures"] * row["calls"] for row in warm)
     found = {"steps_per_second": float(steps) / sum(row["seconds"] for row in warm)}
     if len(rates) >= FEWEST_STRETCHES:
-        found["speed_half"] = float(t.ppf(0.975, len(rates) - 1) * np.std(rates, ddof=1) / np.sqrt(len(rates)))
+        found["speed_half"] = half_width(rates)
     return found

@@ -131,8 +131,7 @@ def observed(split: Split, parameters: Mapping[str, Any], interval_fs: float | N
 
 
 def _observe(split: Split, parameters: Mapping[str, Any], interval_fs: float | None) -> Reference:
-    n_frames, first = split.n_structures, split.structures(0, 1)
-    positions = split.structures(0, n_frames).positions.reshape(n_frames, -1, 3)
+    first, positions = split.structures(0, 1), split.frames()
     distribution, bins = Distribution(parameters["distribution"]), Bins(parameters["range"], parameters["bins"])
     lattice = None if distribution is Distribution.DISTANCES else Lattice.of(first.cell[0])
     mdsim, corrected = {}, {}

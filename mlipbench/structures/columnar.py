@@ -191,6 +191,15 @@ class Split:
         columns |= {name: self._columns[name][indices] for name in ("cell", "pbc")}
         return StructureBatch(offsets=offsets, **columns)
 
+    def frames(self) -> FloatArray:
+        """Return the positions of a trajectory, shape (n_structures, n_atoms, 3), Å.
+
+        Raises:
+            ValueError: The structures have unequal numbers of atoms.
+        """
+        positions: FloatArray = self._columns["positions"].astype(np.float64, copy=False)
+        return positions.reshape(self.n_structures, -1, 3)
+
     def labels(self, start: int, stop: int) -> Labels:
         """Return the labels of structures ``start`` to ``stop`` (exclusive); no other part is read.
 
