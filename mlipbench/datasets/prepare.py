@@ -242,7 +242,7 @@ def reading_of(entry: DatasetEntry, split: str) -> Reading:
     keys = entry.split(split).keys or entry.keys
     pbc = None if entry.pbc == "file" else entry.pbc
     sidecar = entry.sidecar.model_dump() if entry.sidecar else None
-    return Reading(entry.units.model_dump(), keys.model_dump(), pbc, str(entry.cluster), sidecar, entry.formula)
+    return Reading(entry.units.model_dump(), keys.model_dump(), pbc, str(entry.cluster), sidecar)
 
 
 _ROOT_REMEDY: Final = "put the file there, or give its folder with --data-root or MLIPBENCH_DATA"
@@ -272,6 +272,7 @@ def _source(entry: DatasetEntry, split: str, files: Sequence[Path], indices: Pat
         "selection": _choice(spec),
         "files": [stamp(path) for path in _with_sidecars(entry, files)],
         **({} if indices is None else {"indices": [*stamp(indices), spec.indices.first if spec.indices else 0]}),
+        **({} if entry.formula is None else {"formula": entry.formula}),  # checked columns serve entries without one
     }
     restored: dict[str, Any] = json.loads(json.dumps(source))
     return restored
@@ -302,15 +303,14 @@ def digest(path: Path) -> str:
 
 
 def _directory(entry: DatasetEntry, split: str, location: DataLocation, files: Sequence[Path]) -> Path:
-    reading = replace(reading_of(entry, split), formula=None).to_json()  # it is checked, and changes no column
-    parts = [reading, *_choice(entry.split(split)), [str(path.resolve()) for path in files]]
+    parts = [reading_of(entry, split).to_json(), *_choice(entry.split(split)), [str(path.resolve()) for path in files]]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
     return location.cache / "datasets" / entry.name / f"{split}-{key}"
 
 
 def _cached(directory: Path, source: dict[str, Any], entry: str, split: str) -> Split | None:
     try:
-        if {**read_meta(directory)["source"], "sha256": None} != {**source, "sha256": None}:
+        if not source.items() <= read_meta(directory)["source"].items():
             return None
         return Split(directory, entry, split)
     except (DatasetError, KeyError):
@@ -332,7 +332,7 @@ def _build(entry: DatasetEntry, split: str, directory: Path, build: _Build) -> N
         shutil.rmtree(stale, ignore_errors=True)
     work = Path(tempfile.mkdtemp(prefix=prefix, dir=directory.parent))
     try:
-        reading = reading_of(entry, split).to_json()
+        reading = replace(reading_of(entry, split), formula=entry.formula).to_json()
         jobs = [
             Job(path, _label(path, build.root), work / f"shard{number}", reading)
             for number, path in enumerate(build.files)

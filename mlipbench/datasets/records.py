@@ -48,7 +48,7 @@ class Reading:
     formula: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data that `from_json` takes; without a formula they are those of before there were any."""
+        """Return plain data that `from_json` takes; what is only checked is left out where it is not declared."""
         return {name: value for name, value in asdict(self).items() if name != "formula" or value is not None}
 
     @classmethod
