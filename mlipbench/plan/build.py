@@ -101,6 +101,7 @@ def build_plan(suite: Suite, selection: Selection, location: DataLocation) -> Pl
     context = _Context(suite, selection, MappingProxyType(datasets), location, environments, threads)
     runs: list[RunPlan] = []
     for card, choice, recipe in zip(cards, choices, recipes, strict=True):
+        environments.find(card.environment)  # what is wrong with the user's configuration is no model's fault
         try:
             variant = _variant(context, card, choice)
             runs += [_run(context, card, variant, _Start(seed, recipe)) for seed in suite.seeds]
