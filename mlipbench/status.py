@@ -28,6 +28,7 @@ class Task(StrEnum):
     S2EF = "s2ef"
     RELAXATION = "relaxation"
     MD = "md"
+    EFFICIENCY = "efficiency"
 
 
 class Integrator(StrEnum):

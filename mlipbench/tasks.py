@@ -64,11 +64,13 @@ OUTPUTS: Final[Mapping[Task, tuple[Output, ...]]] = MappingProxyType(
             Output("steps", "<i8"),
             Output("end", "|u1"),
         ),
+        Task.EFFICIENCY: (),
     }
 )
 """The columns of each task: s2ef in eV, eV/Å and eV/Å³; relaxation: relaxed energy in eV, relaxed positions in Å, steps
 taken, whether the forces fell below the limit, and the largest force on a free atom in eV/Å; md: seed, steps completed
-and `mlipbench.dynamics.End` of each replica, whose frames stand in a trajectory."""
+and `mlipbench.dynamics.End` of each replica, whose frames stand in a trajectory; efficiency: none, its calls stand in
+``timings.parquet``."""
 
 
 @dataclass(frozen=True, slots=True)

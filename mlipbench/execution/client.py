@@ -71,6 +71,15 @@ class WorkerClient:
         """Process id of the worker, None when there is none."""
         return None if self._process is None else self._process.pid
 
+    def resident(self) -> int:
+        """Return the bytes that the worker holds; 0 when there is none."""
+        return 0 if self._memory is None else self._memory.resident()
+
+    def limit_memory(self, limit: int) -> None:
+        """Hold the worker to another limit than the spec's, where that one is not lower, in bytes."""
+        if self._memory is not None:
+            self._memory.limit = min(limit, self.spec.memory_limit or limit)
+
     def start(self) -> Hello:
         """Start the worker and return its greeting.
 

@@ -144,6 +144,10 @@ class Predictor:
             self._client = self._factory()
         return self._client
 
+    def resident(self) -> int:
+        """Return the bytes that the worker holds; 0 when there is none."""
+        return 0 if self._client is None else self._client.resident()
+
     def verify(self, batch: StructureBatch, request: TaskRequest) -> Verification:
         """Check that two to four unlike structures get the same predictions alone and in a batch.
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from mlipbench.dynamics import Halt, State
     from mlipbench.execution.dynamics import Replicas
-    from mlipbench.models.interface import LabelledBatch
+    from mlipbench.models.interface import LabelledBatch, Property
     from mlipbench.structures import StructureBatch
     from mlipbench.tasks import TaskRequest
     from mlipbench.typing import AnyArray
@@ -137,6 +137,21 @@ def advance_message(
     }
     arrays = {**batch_arrays(replicas.start), **state.arrays(), **replicas.guards.arrays(), "masses": replicas.masses}
     return Message(MessageKind.ADVANCE, header, arrays)
+
+
+def measure_message(
+    request_id: int, batch: StructureBatch, properties: frozenset[Property], told: Mapping[str, Any]
+) -> Message:
+    """Return the request to time calls of the model on parts of `batch`.
+
+    Args:
+        request_id: Number of the request.
+        batch: The structures of all calls, one after the other.
+        properties: What is asked of the model.
+        told: Structures of each call, how many calls do not count, and whether memory is given back afterwards.
+    """
+    header = {"id": request_id, "properties": sorted(properties), **told}
+    return Message(MessageKind.MEASURE, header, batch_arrays(batch))
 
 
 def task_message(request_id: int, batch: StructureBatch, request: TaskRequest) -> Message:

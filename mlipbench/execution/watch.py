@@ -29,12 +29,16 @@ def machine_limit() -> int:
 
 
 class MemoryWatch:
-    """Compares the resident memory of a worker and its children with its limit, a few times a second at most."""
+    """Compares the resident memory of a worker and its children with its limit, a few times a second at most.
+
+    Attributes:
+        limit: Bytes, None for no limit.
+    """
 
     def __init__(self, pid: int, limit: int | None) -> None:
         """Watch process `pid`; `limit` in bytes, None for no limit."""
         self._pid = pid
-        self._limit = limit
+        self.limit = limit
         self._next = 0.0
         self._process: psutil.Process | None = None
 
@@ -45,9 +49,17 @@ class MemoryWatch:
             WorkerMemory: The limit is passed.
         """
         now = time.monotonic()
-        if self._limit is None or now < self._next:
+        if self.limit is None or now < self._next:
             return
         self._next = now + TICK
+        resident = self.resident()
+        if resident > self.limit:
+            raise WorkerMemory(
+                f"worker uses {resident // _MIB} MiB of memory, over the limit of {self.limit // _MIB} MiB"
+            )
+
+    def resident(self) -> int:
+        """Return the bytes that the worker and its children hold; 0 where it is gone, which the pipe tells."""
         import psutil
 
         try:
@@ -56,14 +68,11 @@ class MemoryWatch:
             resident = self._process.memory_info().rss
             children = self._process.children(recursive=True)
         except psutil.Error:
-            return  # gone: the pipe tells
+            return 0
         for child in children:
             with contextlib.suppress(psutil.Error):
                 resident += child.memory_info().rss
-        if resident > self._limit:
-            raise WorkerMemory(
-                f"worker uses {resident // _MIB} MiB of memory, over the limit of {self._limit // _MIB} MiB"
-            )
+        return int(resident)
 
 
 class Deadline:

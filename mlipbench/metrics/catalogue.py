@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from mlipbench.metrics.cost import COST_METRICS
 from mlipbench.metrics.dynamics import DYNAMICS_METRICS, ReplicaScores
 from mlipbench.metrics.errors import S2EF_METRICS
 from mlipbench.metrics.relaxation import RELAXATION_METRICS, RelaxationErrors
@@ -26,11 +27,11 @@ class TaskMetrics:
     """What a task is scored by.
 
     Attributes:
-        columns: Class of the score columns, one row per structure.
+        columns: Class of the score columns, one row per structure; None where nothing is scored structure by structure.
         definitions: The metrics by name, in the order of tables.
     """
 
-    columns: type[ScoreColumns]
+    columns: type[ScoreColumns] | None
     definitions: Mapping[str, MetricDefinition[Any]]
 
 
@@ -39,6 +40,7 @@ TASK_METRICS: Final[Mapping[Task, TaskMetrics]] = MappingProxyType(
         Task.S2EF: TaskMetrics(StructureErrors, S2EF_METRICS),
         Task.RELAXATION: TaskMetrics(RelaxationErrors, RELAXATION_METRICS),
         Task.MD: TaskMetrics(ReplicaScores, DYNAMICS_METRICS),
+        Task.EFFICIENCY: TaskMetrics(None, COST_METRICS),
     }
 )
 

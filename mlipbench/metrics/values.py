@@ -42,6 +42,8 @@ class Kind(StrEnum):
     """[-1, 1]: correlations and cosines. Intervals are symmetric in the value itself."""
     FRACTION = "fraction"
     """[0, 1]: shares of structures. Intervals are binomial with an effective sample size."""
+    COUNT = "count"
+    """Whole numbers that are counted; they have no interval."""
     REAL = "real"
     """(-∞, ∞): quantities of either sign. Intervals are symmetric in the value itself."""
 

@@ -86,7 +86,7 @@ def plan_splits(
         split, reason = dataset.splits[split_name], refusals[split_name]
         most = limit if roles == {Role.EVALUATE} else None
         taken = _choose(task, question.name, split, most, suite)
-        if taken.places is not None:
+        if task is Task.MD and taken.places is not None:
             reason = reason or why_not_simulated(split, taken.places, question.name)
         yield PlannedSplit(
             request=_request(task, card, split, roles, suite),
@@ -128,6 +128,10 @@ def _choose(task: Task, dataset: str, split: Split, most: int | None, suite: Sui
         pairs = ", ".join(f"{seed} from {place}" for seed, place in zip(seeds, places.tolist(), strict=True))
         return _Chosen(places, places, f"seeds {pairs}")
     size = split.n_structures if most is None else min(most, split.n_structures)
+    if task is Task.EFFICIENCY and suite.tasks.efficiency is not None and suite.tasks.efficiency.structures < size:
+        wanted = suite.tasks.efficiency.structures
+        places = np.linspace(0, size - 1, wanted).round().astype(np.int64)
+        return _Chosen(places, places, f"{wanted} of the first {size}, evenly spaced")
     return _Chosen(np.arange(size), None, "all" if size == split.n_structures else f"first {size}")
 
 
@@ -167,9 +171,16 @@ def _roles(dataset: PlannedDataset, route: EnergyRoute, suite: Suite) -> dict[tu
     if dataset.entry.references is not None and any(metric.own_references for metric in metrics):
         roles.setdefault((Task.S2EF, dataset.entry.references.split), set()).add(Role.REFERENCE)
     for task in tasks:
-        for name in dataset.evaluated:
+        for name in _evaluated(task, dataset, suite):
             roles.setdefault((task, name), set()).add(Role.EVALUATE)
     return roles
+
+
+def _evaluated(task: Task, dataset: PlannedDataset, suite: Suite) -> tuple[str, ...]:
+    """Return the splits that a task is carried out on."""
+    if task is Task.EFFICIENCY and suite.tasks.efficiency is not None:
+        return suite.tasks.efficiency.measured(dataset.evaluated)
+    return dataset.evaluated
 
 
 def refusal(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mlipbench.metrics.catalogue import TASK_METRICS
 from mlipbench.status import Task
@@ -19,14 +19,20 @@ class ColumnKey(NamedTuple):
     """What the numbers of one column have in common.
 
     Attributes:
+        task: Name of the task.
         split: Name of the split.
         metric: Name of the metric.
         key: Comparability key; empty where no run has a number.
     """
 
+    task: str
     split: str
     metric: str
     key: str
+
+
+_ACCURACY: Final = frozenset({"energy_mae", "forces_mae"})
+"""Metrics of the task s2ef that stand beside costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +58,31 @@ class Group:
 
         What has no value stands in the first column of its split and metric.
         """
-        records = {(record.split, record.metric): record for record in self._of(run)}
-        seen: set[tuple[str, str]] = set()
+        records = {(record.task, record.split, record.metric): record for record in _of(run, self.task, self.dataset)}
+        seen: set[tuple[str, str, str]] = set()
         cells = []
-        for split, metric, key in self.columns:
-            record = records.get((split, metric))
-            first = (split, metric) not in seen
-            seen.add((split, metric))
+        for *place, key in self.columns:
+            task, split, metric = place
+            record = records.get((task, split, metric))
+            first = (task, split, metric) not in seen
+            seen.add((task, split, metric))
             fits = record is not None and (first if record.value is None else record.comparability_key == key)
             cells.append(record if fits else None)
         return tuple(cells)
 
-    def _of(self, run: RunRecord) -> Iterator[MetricRecord]:
-        return (record for record in run.metrics if (record.task, record.dataset) == (self.task, self.dataset))
+
+def _of(run: RunRecord, task: str, dataset: str) -> Iterator[MetricRecord]:
+    """Yield the numbers of a run that stand in the tables of a task on a dataset.
+
+    Beside what a model costs on a split stands how accurate it is there with the same settings.
+    """
+    here = [record for record in run.metrics if record.dataset == dataset]
+    own = [record for record in here if record.task == task]
+    if task == Task.EFFICIENCY:
+        measured = {record.split for record in own}
+        beside = (record for record in here if record.task == Task.S2EF and record.metric in _ACCURACY)
+        yield from (record for record in beside if record.split in measured)
+    yield from own
 
 
 def groups(records: Sequence[RunRecord]) -> tuple[Group, ...]:
@@ -116,12 +134,13 @@ def _parts(task: str, dataset: str, runs: Sequence[RunRecord]) -> list[list[RunR
 def _columns(task: str, dataset: str, runs: Sequence[RunRecord]) -> tuple[ColumnKey, ...]:
     """Return the columns: splits in the order of the runs, then metrics in the order of the task, then keys."""
     valued = list(dict.fromkeys(_keys(task, dataset, runs, valued=True)))
-    have = {key[:2] for key in valued}
+    have = {key[:3] for key in valued}
     every = list(dict.fromkeys(_keys(task, dataset, runs, valued=False)))
-    bare = dict.fromkeys(ColumnKey(key.split, key.metric, "") for key in every if key[:2] not in have)
+    bare = dict.fromkeys(key._replace(key="") for key in every if key[:3] not in have)
     splits = list(dict.fromkeys(key.split for key in every))
     known = TASK_METRICS[Task(task)].definitions if task in set(Task) else {}
-    metrics = [*known, *dict.fromkeys(key.metric for key in every if key.metric not in known)]
+    others = list(dict.fromkeys(key.metric for key in every if key.metric not in known))
+    metrics = [*others, *known] if task == Task.EFFICIENCY else [*known, *others]
     chosen = [*valued, *bare]
     return tuple(sorted(chosen, key=lambda key: (splits.index(key.split), metrics.index(key.metric))))
 
@@ -129,6 +148,6 @@ def _columns(task: str, dataset: str, runs: Sequence[RunRecord]) -> tuple[Column
 def _keys(task: str, dataset: str, runs: Iterable[RunRecord], *, valued: bool) -> Iterator[ColumnKey]:
     """Yield the keys of all numbers, or also of those without a value."""
     for run in runs:
-        for record in run.metrics:
-            if (record.task, record.dataset) == (task, dataset) and not (valued and record.value is None):
-                yield ColumnKey(record.split, record.metric, record.comparability_key)
+        for record in _of(run, task, dataset):
+            if not (valued and record.value is None):
+                yield ColumnKey(record.task, record.split, record.metric, record.comparability_key)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlipbench.checkpoint import TRAINED_SHARE
 from mlipbench.datasets.entry import GAP
-from mlipbench.status import Role, Source, Status
+from mlipbench.status import Role, Source, Status, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -122,6 +122,8 @@ def about_data(group: Group) -> tuple[str, ...]:
                 sentences.append(f"{dataset.title}. Labels: {dataset.level_of_theory}; {reference}.")
                 sentences.extend([dataset.note] if dataset.note else [])
     sentences.extend(_split_sentences(group, manifests))
+    if group.task == Task.EFFICIENCY and not any(one.variant.device.startswith("cuda") for one in manifests):
+        sentences.append("On a GPU (cuda): not measured.")
     sentences.extend(_two_way_sentences(group, manifests))
     if group.part:
         sentences.append("These numbers are not comparable with those of the other tables of this dataset.")
@@ -189,6 +191,15 @@ def _machine(manifest: Manifest) -> str:
     facts += [f"{machine['memory_gib']} GiB"] if machine.get("memory_gib") else []
     used = f"device {manifest.variant.device}, {manifest.threads} {'thread' if manifest.threads == 1 else 'threads'}"
     return ", ".join([*facts, used])
+
+
+def device_of(manifest: Manifest) -> str:
+    """Return the device that a run's times were measured on, such as ``cuda: NVIDIA H200``."""
+    device = manifest.variant.device
+    if device.startswith("cuda"):
+        return f"{device}: {manifest.hardware.get('worker', {}).get('gpu', 'unknown')}"
+    threads = f"{manifest.threads} {'thread' if manifest.threads == 1 else 'threads'}"
+    return f"{device}: {manifest.hardware.get('parent', {}).get('processor', 'unknown')}, {threads}"
 
 
 def _joined(texts: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from mlipbench.metrics.values import Kind
 from mlipbench.units import energy_factor
 
 if TYPE_CHECKING:
@@ -24,14 +25,16 @@ class DisplayUnit:
     Attributes:
         name: The unit as shown; empty for pure numbers.
         factor: What stored numbers are multiplied by.
+        whole: Whether they are counts, shown with all their digits.
     """
 
     name: str
     factor: float = 1.0
+    whole: bool = False
 
 
 def display_units(
-    unit: str, values: Sequence[float], wanted: Sequence[str] = (), *, fraction: bool = False
+    unit: str, values: Sequence[float], wanted: Sequence[str] = (), *, kind: Kind = Kind.POSITIVE
 ) -> tuple[DisplayUnit, ...]:
     """Choose the units that numbers of one metric are shown in, at least one.
 
@@ -39,10 +42,10 @@ def display_units(
         unit: The unit they are stored in.
         values: The numbers that will be shown.
         wanted: Units of energy that a suite asks for; they take the place of eV in `unit`.
-        fraction: Whether they are shares of structures, which are shown in percent.
+        kind: Their range; shares are shown in percent.
     """
     if unit == "1":
-        return (DisplayUnit("%", 100.0) if fraction else DisplayUnit(""),)
+        return (DisplayUnit("%", 100.0) if kind is Kind.FRACTION else DisplayUnit("", whole=kind is Kind.COUNT),)
     if (unit == _STORED or unit.startswith(f"{_STORED}/")) and wanted:
         rest = unit.removeprefix(_STORED)
         return tuple(DisplayUnit(f"{energy}{rest}", 1.0 / energy_factor(energy)) for energy in wanted)

@@ -36,20 +36,21 @@ class ScoreReader:
 
     def read(self, run: RunRecord, record: MetricRecord) -> _Scores | None:
         """Return the scores behind a number, None where there are none."""
-        if run.directory is None:
+        kind = TASK_METRICS[Task(record.task)].columns
+        if run.directory is None or kind is None:
             return None
         place = (record.task, record.dataset, record.split)
         key = (str(run.directory), *place)
         if key not in self._tables:
             path = run.directory.joinpath("scores", *place[:2], f"{record.split}.parquet")
-            self._tables[key] = _Scores(str(path), Task(record.task)) if path.is_file() else None
+            self._tables[key] = _Scores(str(path), kind) if path.is_file() else None
         return self._tables[key]
 
 
 class _Scores:
     """The columns of one file of scores."""
 
-    def __init__(self, path: str, task: Task) -> None:
+    def __init__(self, path: str, kind: type[ScoreColumns]) -> None:
         import pyarrow.parquet as pq
 
         from mlipbench.errors import ResultsError
@@ -60,7 +61,7 @@ class _Scores:
             self.index: IntArray = columns["index"].astype(np.int64)
             self.clusters: AnyArray = columns["cluster"]
             self._applicable: BoolArray = columns["energy_applicable"].astype(bool)
-            self._errors = _score_columns(task, columns, columns["ok"].astype(bool))
+            self._errors = _score_columns(kind, columns, columns["ok"].astype(bool))
         except (OSError, ValueError, KeyError) as error:
             remedy = "rebuild it with `mlipbench score`"
             raise ResultsError(f"damaged scores: {error}", file=path, remedy=remedy) from None
@@ -112,10 +113,10 @@ def best(candidates: Sequence[tuple[RunRecord, MetricRecord]], scores: ScoreRead
     return frozenset(int(position) for position in chosen)
 
 
-def _score_columns(task: Task, columns: dict[str, AnyArray], ok: BoolArray) -> ScoreColumns:
+def _score_columns(kind: type[ScoreColumns], columns: dict[str, AnyArray], ok: BoolArray) -> ScoreColumns:
     """Return the columns as the metrics take them; structures that failed have nothing to compare."""
     fields: dict[str, AnyArray] = {}
-    for field in dataclasses.fields(TASK_METRICS[task].columns):
+    for field in dataclasses.fields(kind):
         name = field.name
         if name in _COUNTS:
             counts = np.nan_to_num(np.asarray(columns[name], dtype=np.float64))
@@ -124,4 +125,4 @@ def _score_columns(task: Task, columns: dict[str, AnyArray], ok: BoolArray) -> S
             values = columns.get(name)
             sums = np.full(ok.shape, np.nan) if values is None else np.asarray(values, dtype=np.float64)
             fields[name] = np.where(ok, sums, np.nan)
-    return TASK_METRICS[task].columns(**fields)
+    return kind(**fields)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mlipbench.metrics.catalogue import find_metric
 from mlipbench.metrics.values import Direction, Kind
+from mlipbench.models.interface import ForceKind
 from mlipbench.report.grouping import groups
 from mlipbench.report.notes import (
     Notes,
     about_data,
     cell_notes,
+    device_of,
     row_notes,
     shared_notes,
     split_head,
@@ -21,7 +23,7 @@ from mlipbench.report.notes import (
 )
 from mlipbench.report.numbers import DisplayUnit, display_units, format_number
 from mlipbench.report.ranking import ScoreReader, best
-from mlipbench.status import Status, Training
+from mlipbench.status import Status, Task, Training
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 _DIVIDED: Final = "energies or conditions differ between the columns of this split and metric: compare within a column"
 _EMPTY: Final = "-"
+_NOT_MEASURED: Final = "not measured"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class Column:
         unit: Unit shown; empty for pure numbers.
         direction: Which way the metric improves.
         notes: Numbers of footnotes.
+        about: Of costs, what the metric is about.
+        conditions: Of times, the device they were measured on.
     """
 
     split: str
@@ -55,6 +60,8 @@ class Column:
     unit: str
     direction: Direction
     notes: tuple[int, ...] = ()
+    about: str = ""
+    conditions: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,15 +149,21 @@ def _table(group: Group, scores: ScoreReader) -> Table:
     notes = Notes()
     shown = _shown(group, by_column)
     columns = tuple(_column(group, by_column, one, shared[one.number], notes) for one in shown)
-    labels = _labels(group.runs, group.dataset)
+    labels = _labels(group.runs, group.dataset, forces=group.task == Task.EFFICIENCY)
     rows = []
     for number in sorted(range(len(group.runs)), key=lambda number: _rank(by_run[number], labels[number])):
         model, variant = labels[number]
         of_row, of_cells = training_notes(by_run[number])
         marks = notes.add([*row_notes(group.runs[number], group.dataset), *of_row])
         cells = tuple(
-            _cell(record, one.unit, notes.add([*_own(record, shared[at]), *of_cells[at]]), best=number in bold[at])
-            for record, at, one in ((by_run[number][one.number], one.number, one) for one in shown)
+            _cell(
+                by_run[number][one.number],
+                one.unit,
+                notes.add([*_own(by_run[number][one.number], shared[one.number]), *of_cells[one.number]]),
+                best=number in bold[one.number],
+                timed=bool(column.conditions),
+            )
+            for one, column in zip(shown, columns, strict=True)
         )
         rows.append(TableRow(model, variant, _training(by_run[number]), cells, marks))
     return Table(group.task, group.dataset, group.part, columns, tuple(rows), notes.texts, about_data(group))
@@ -171,12 +184,23 @@ def _column(
     notes: Notes,
 ) -> Column:
     key = group.columns[one.number]
-    definition = find_metric(group.task, key.metric)
+    definition = find_metric(key.task, key.metric)
     title = definition.title if definition else key.metric
-    divided = [_DIVIDED] if sum(other[:2] == key[:2] for other in group.columns) > 1 else []
+    divided = [_DIVIDED] if sum(other[:3] == key[:3] for other in group.columns) > 1 else []
     direction = next((record.direction for record in by_column[one.number] if record), Direction.LOWER)
     marks = notes.add([*shared, *divided])
-    return Column(key.split, split_head(group, key.split), key.metric, title, one.unit.name, direction, marks)
+    conditions = _conditions(group, by_column[one.number]) if definition and definition.timed else ""
+    about = definition.about if definition and key.task == Task.EFFICIENCY else ""
+    head = split_head(group, key.split)
+    return Column(key.split, head, key.metric, title, one.unit.name, direction, marks, about, conditions)
+
+
+def _conditions(group: Group, records: Sequence[MetricRecord | None]) -> str:
+    """Return what the times of one column were measured on: the same for all, by their comparability key."""
+    for run, record in zip(group.runs, records, strict=True):
+        if record is not None and record.value is not None and run.manifest is not None:
+            return device_of(run.manifest)
+    return ""
 
 
 def _shown(group: Group, by_column: Sequence[Sequence[MetricRecord | None]]) -> list[_Shown]:
@@ -188,17 +212,18 @@ def _shown(group: Group, by_column: Sequence[Sequence[MetricRecord | None]]) -> 
             if record is not None:
                 stored.setdefault(key.metric, record.unit)
                 values.setdefault(key.metric, []).extend([] if record.value is None else [record.value])
+    tasks = {key.metric: key.task for key in group.columns}
     wanted = next((run.manifest.suite.units for run in group.runs if run.manifest and run.manifest.suite.units), ())
     chosen = {
-        metric: display_units(unit, values[metric], wanted, fraction=_is_fraction(group.task, metric))
+        metric: display_units(unit, values[metric], wanted, kind=_kind(tasks[metric], metric))
         for metric, unit in stored.items()
     }
     return [_Shown(number, unit) for number, key in enumerate(group.columns) for unit in chosen[key.metric]]
 
 
-def _is_fraction(task: str, metric: str) -> bool:
+def _kind(task: str, metric: str) -> Kind:
     definition = find_metric(task, metric)
-    return definition is not None and definition.scale.kind is Kind.FRACTION
+    return Kind.POSITIVE if definition is None else definition.scale.kind
 
 
 def _best(runs: Sequence[RunRecord], records: Sequence[MetricRecord | None], scores: ScoreReader) -> frozenset[int]:
@@ -214,13 +239,14 @@ def _best(runs: Sequence[RunRecord], records: Sequence[MetricRecord | None], sco
     return frozenset(chosen)
 
 
-def _cell(record: MetricRecord | None, unit: DisplayUnit, notes: tuple[int, ...], *, best: bool) -> Cell:
+def _cell(record: MetricRecord | None, unit: DisplayUnit, notes: tuple[int, ...], *, best: bool, timed: bool) -> Cell:
     if record is None:
-        return Cell(_EMPTY)
+        return Cell(_NOT_MEASURED if timed else _EMPTY)
     if record.value is None:
         return Cell("n/a" if record.status is Status.NOT_APPLICABLE else "failed", notes=notes, record=record)
     ends = (None if end is None else end * unit.factor for end in (record.ci_low, record.ci_high))
-    return Cell(format_number(record.value * unit.factor, *ends), best=best, notes=notes, record=record)
+    text = f"{round(record.value):,}" if unit.whole else format_number(record.value * unit.factor, *ends)
+    return Cell(text, best=best, notes=notes, record=record)
 
 
 def _own(record: MetricRecord | None, common: Sequence[str]) -> tuple[str, ...]:
@@ -228,9 +254,12 @@ def _own(record: MetricRecord | None, common: Sequence[str]) -> tuple[str, ...]:
     return tuple(note for note in cell_notes(record) if note not in common)
 
 
-def _labels(runs: Sequence[RunRecord], dataset: str) -> list[tuple[str, str]]:
-    """Return model and variant of each run; seed and run stand there only where they tell rows apart."""
-    names = [(run.model, _variant(run, dataset)) for run in runs]
+def _labels(runs: Sequence[RunRecord], dataset: str, *, forces: bool) -> list[tuple[str, str]]:
+    """Return model and variant of each run; seed and run stand there only where they tell rows apart.
+
+    Beside costs it is said whether forces are a gradient, which costs a backward pass.
+    """
+    names = [(run.model, _variant(run, dataset) + (_forces(run) if forces else "")) for run in runs]
     several = {
         name for name in names if len({run.seed for run, own in zip(runs, names, strict=True) if own == name}) > 1
     }
@@ -249,6 +278,12 @@ def _variant(run: RunRecord, dataset: str) -> str:
     """Return the settings of a run, and whether its network counts as trained."""
     facts = training_facts(run, dataset)
     return f"{run.variant}, untrained" if facts and not facts["verdict"]["trained"] else run.variant
+
+
+def _forces(run: RunRecord) -> str:
+    card = run.manifest.model.card if run.manifest else {}
+    kinds = {ForceKind.CONSERVATIVE.value: ", gradient forces", ForceKind.DIRECT.value: ", direct forces"}
+    return kinds.get(card.get("capabilities", {}).get("forces"), "")
 
 
 def _training(records: Sequence[MetricRecord | None]) -> str:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mlipbench.errors import ConfigError, DatasetError, ExitCode, PrerequisiteError, StorageError, WorkerError
-from mlipbench.runner.session import RunSession
+from mlipbench.runner.efficiency import measure_costs
+from mlipbench.runner.session import RunSession, new_directory
 from mlipbench.status import Status
-from mlipbench.store.rundir import RunDirectory, find_run
+from mlipbench.store.rundir import find_run
 from mlipbench.version import code_version
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from mlipbench.plan import Plan, RunPlan
     from mlipbench.progress import Display
     from mlipbench.runner.settings import RunSettings
     from mlipbench.store.records import Manifest
+    from mlipbench.store.rundir import RunDirectory
 
 
 @dataclass(slots=True)
@@ -39,6 +43,7 @@ def run_plan(plan: Plan, settings: RunSettings, display: Display) -> RunOutcome:
     """Carry out every run of a plan that nothing stands in the way of.
 
     An unfinished run of the same plan is resumed, a finished one is reported. A model that fails affects no other.
+    Costs are measured once everything is predicted, of all models side by side.
 
     Args:
         plan: The plan.
@@ -49,48 +54,87 @@ def run_plan(plan: Plan, settings: RunSettings, display: Display) -> RunOutcome:
         ResultsError: An unfinished run belongs to other code, or another process is writing it.
         MlipbenchError: Results cannot be written.
     """
-    outcome = RunOutcome(problems=list(plan.missing))
-    missing = bool(plan.missing)
-    failed = False
-    measured = False
-    for run in plan.runs:
-        if run.missing:
-            missing = True
-            outcome.problems += [f"{run.model}: {line}" for line in run.missing]
-            continue
-        if not run.splits:
-            continue
+    tally = _Tally(plan)
+    with ExitStack() as locks:
+        waiting: list[RunSession] = []
+        finished: list[RunSession] = []
+        for run in plan.runs:
+            if run.missing or not run.splits:
+                tally.leave_out(run)
+                continue
+            with tally.blaming(run):
+                directory = _directory(plan, run, settings, display)
+                if directory.unfinished:
+                    locks.enter_context(directory.lock())
+                session = RunSession(plan, run, directory, settings, display)
+                if not session.finished:
+                    session.predict()
+                    if session.open_costs:
+                        waiting.append(session)
+                        continue
+                    session.finish()
+                finished.append(session)
+                tally.count(session)
+        measure_costs(plan, waiting, finished, display)
+        for session in waiting:
+            with tally.blaming(session.run):
+                session.finish()
+                tally.count(session)
+    return tally.outcome
+
+
+class _Tally:
+    """Collects what became of the runs."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._outcome = RunOutcome(problems=list(plan.missing))
+        self._missing = bool(plan.missing)
+        self._failed = self._measured = False
+
+    @property
+    def outcome(self) -> RunOutcome:
+        """What became of the plan."""
+        self._outcome.exit_code = _exit_code(failed=self._failed, missing=self._missing, measured=self._measured)
+        return self._outcome
+
+    def leave_out(self, run: RunPlan) -> None:
+        """Note what stands in the way of a run."""
+        self._missing = self._missing or bool(run.missing)
+        self._outcome.problems += [f"{run.model}: {line}" for line in run.missing]
+
+    @contextmanager
+    def blaming(self, run: RunPlan) -> Iterator[None]:
+        """Note what goes wrong with one model, so that the others go on."""
         try:
-            directory, manifest = _carry_out(plan, run, settings, display)
+            yield
         except (ConfigError, DatasetError, WorkerError) as error:  # no weights or no numbers; the predictions are kept
-            outcome.problems.append(f"{run.model}: {error}")
-            failed = True
-            continue
+            self._outcome.problems.append(f"{run.model}: {error}")
+            self._failed = True
         except StorageError:  # no model's fault, and nothing can be written for the others either
             raise
         except PrerequisiteError as error:  # weights that are not on this machine; the run can be resumed
-            outcome.problems.append(f"{run.model}: {error}")
-            missing = True
-            continue
-        outcome.runs.append(directory.path)
-        outcome.problems += _problems(run, manifest)
-        failed = failed or manifest.status in {Status.PARTIAL, Status.FAILED}
-        measured = measured or any(record.value is not None for record in directory.metrics())
-    outcome.exit_code = _exit_code(failed=failed, missing=missing, measured=measured)
-    return outcome
+            self._outcome.problems.append(f"{run.model}: {error}")
+            self._missing = True
+
+    def count(self, session: RunSession) -> None:
+        """Count a finished run."""
+        self._outcome.runs.append(session.directory.path)
+        self._outcome.problems += _problems(session.run, session.manifest)
+        self._failed = self._failed or session.manifest.status in {Status.PARTIAL, Status.FAILED}
+        self._measured = self._measured or any(record.value is not None for record in session.directory.metrics())
 
 
-def _carry_out(plan: Plan, run: RunPlan, settings: RunSettings, display: Display) -> tuple[RunDirectory, Manifest]:
+def _directory(plan: Plan, run: RunPlan, settings: RunSettings, display: Display) -> RunDirectory:
+    """Return the directory of an earlier run of the same plan, or a new one that is not made yet."""
     root = settings.results / "runs" / plan.suite.suite / run.model
     found = None if settings.again else find_run(root, run.sha256, code_version())
-    if found is not None:
-        manifest = found.manifest()
-        if manifest.status is not Status.RUNNING:
-            display.note(f"{run.model}: finished before, in {found.path} (--again starts another)")
-            return found, manifest
+    if found is None:
+        return new_directory(root, run)
+    if found.manifest().status is Status.RUNNING:
         display.note(f"{run.model}: resuming {found.path}")
-    session = RunSession(plan, run, settings, display)
-    return session.carry_out(found or session.new_directory(root))
+    else:
+        display.note(f"{run.model}: finished before, in {found.path} (--again starts another)")
+    return found
 
 
 def _problems(run: RunPlan, manifest: Manifest) -> list[str]:

@@ -18,16 +18,17 @@ from mlipbench.models.registry import adapter_target
 from mlipbench.runner.fitting import fitted_parameters, once_more
 from mlipbench.runner.record import first_manifest
 from mlipbench.runner.splits import SplitJob, predict_split
-from mlipbench.runner.timings import merge_timings
 from mlipbench.runner.training import checkpoint_facts, ensure_trained
 from mlipbench.scoring.run import score_manifest
 from mlipbench.status import Status, Task
 from mlipbench.store.files import write_atomically
-from mlipbench.store.rundir import RunDirectory
+from mlipbench.store.rundir import MANIFEST, RunDirectory
+from mlipbench.store.timings import merge_timings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable
 
+    from mlipbench.errors import PrerequisiteError
     from mlipbench.plan import Plan, PlannedSplit, RunPlan
     from mlipbench.progress import Display
     from mlipbench.runner.settings import RunSettings
@@ -44,101 +45,120 @@ class _WorkerFacts:
     weights_sha256: str | None = None
 
 
+def new_directory(root: Path, run: RunPlan) -> RunDirectory:
+    """Return the directory of a new run below the directory of its model; it is not made yet."""
+    now = datetime.now(UTC)
+    return RunDirectory(root / f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}Z-{run.sha256[:12]}")
+
+
 class RunSession:
-    """Carries out one run.
+    """Carries out one run, whose directory the caller holds locked.
+
+    Attributes:
+        plan: The plan of the suite.
+        run: The run.
+        directory: Its directory.
+        manifest: What is known of it.
+        missing: What is missing on this machine to measure costs, or None.
 
     Args:
         plan: The plan of the suite.
         run: The run.
+        directory: Its directory, which need not exist.
         settings: How it is carried out.
         display: Shows progress.
     """
 
-    def __init__(self, plan: Plan, run: RunPlan, settings: RunSettings, display: Display) -> None:
-        """Keep the arguments; nothing is started."""
+    def __init__(
+        self, plan: Plan, run: RunPlan, directory: RunDirectory, settings: RunSettings, display: Display
+    ) -> None:
+        """Read what there is; nothing is started or written."""
         self.plan = plan
         self.run = run
+        self.directory = directory
         self.settings = settings
         self.display = display
+        self.missing: PrerequisiteError | None = None
         self._facts = _WorkerFacts()
         self._begun = time.monotonic()
+        self._known = (directory.path / MANIFEST).exists()
+        self.manifest = directory.manifest() if self._known else self._first_manifest()
 
-    def new_directory(self, root: Path) -> RunDirectory:
-        """Return the directory of a new run below the directory of its model; it is not made yet."""
-        now = datetime.now(UTC)
-        name = f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}Z-{self.run.sha256[:12]}"
-        return RunDirectory(root / name)
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.manifest.status is not Status.RUNNING
 
-    def carry_out(self, directory: RunDirectory) -> tuple[RunDirectory, Manifest]:
-        """Predict what is not predicted yet, score, and finish the manifest.
+    @property
+    def open_costs(self) -> list[PlannedSplit]:
+        """The splits of which costs are still to be measured."""
+        return [split for split in self._open(self.run.splits) if split.task is Task.EFFICIENCY]
+
+    def predict(self) -> None:
+        """Predict what is not predicted yet, trained first where it has to be.
 
         Raises:
-            ResultsError: Another process is writing this run.
-            MlipbenchError: Results cannot be written.
+            MlipbenchError: Results cannot be written, or the weights cannot be had.
         """
-        with directory.lock():
-            manifest = self._open(directory)
-            for dataset in self.plan.datasets:
-                manifest = self._predict_dataset(directory, manifest, dataset)
-            merge_timings(directory)
-            manifest = self._finished(manifest)
-            score_manifest(directory, manifest, self.plan.location)
-            directory.write_manifest(manifest)
-        return directory, manifest
+        self._write_first()
+        for dataset in self.plan.datasets:
+            open_splits = self._open(split for split in self.run.splits if split.dataset == dataset)
+            if open_splits:
+                self._find_checkpoint(dataset)
+            with self.predictor(dataset) as predictor:
+                for split in open_splits:
+                    if split.task is not Task.EFFICIENCY:
+                        self.settle(predict_split(predictor, self._job(split), self.display))
 
-    def _open(self, directory: RunDirectory) -> Manifest:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        if (directory.path / "manifest.json").exists():
-            manifest = directory.manifest()
-            self._check_lock(directory, manifest)
-            manifest = manifest.model_copy(update={"resumed": [*manifest.resumed, now]})
-        else:
-            manifest = first_manifest(self.plan, self.run, directory.path.name, now, self.settings.arguments)
-            if self.run.environment.lock is not None:
-                write_atomically(directory.environment_lock, self.run.environment.lock.read_bytes())
-        directory.write_manifest(manifest)
-        return manifest
+    def finish(self) -> None:
+        """Score, and finish the manifest.
 
-    def _check_lock(self, directory: RunDirectory, manifest: Manifest) -> None:
-        """Refuse to go on with other packages than those the run was begun with."""
-        begun = manifest.environment.lock_sha256
-        if begun is not None and begun != environment_facts(self.run.environment).lock_sha256:
-            command = f"mlipbench env create {self.run.environment.name} --from {directory.environment_lock}"
-            raise ResultsError(
-                "the run was begun in an environment of other packages", file=directory.path,
-                remedy=f"restore it with `{command}`, or give --again",
-            )  # fmt: skip
+        Raises:
+            MlipbenchError: Results cannot be written.
+            PrerequisiteError: Costs could not be measured; the run can be resumed.
+        """
+        if self.missing is not None:
+            raise self.missing
+        merge_timings(self.directory)
+        update = {
+            "status": _overall([record.status for record in self.manifest.splits]),
+            "finished": _now(),
+            "wall_seconds": self._wall(),
+        }
+        self.manifest = self.manifest.model_copy(update=update)
+        score_manifest(self.directory, self.manifest, self.plan.location)
+        self.directory.write_manifest(self.manifest)
 
-    def _predict_dataset(self, directory: RunDirectory, manifest: Manifest, dataset: str) -> Manifest:
-        wanted = [split for split in self.run.splits if split.dataset == dataset and split.status is Status.OK]
-        open_splits = [split for split in wanted if _record(manifest, split).status is Status.RUNNING]
-        if open_splits:
-            manifest = self._with_checkpoint(manifest, dataset)
-        with Predictor(self._client_factory(directory, dataset)) as predictor:
-            for split in open_splits:
-                job = self._job(directory, split)
-                manifest = self._with_record(manifest, predict_split(predictor, job, self.display))
-                directory.write_manifest(manifest)
-        return manifest
+    def settle(self, record: SplitRecord) -> None:
+        """Write down what became of a split, and what its worker said of itself."""
+        key = (record.task, record.dataset, record.split)
+        manifest = self.manifest
+        splits = [record if (old.task, old.dataset, old.split) == key else old for old in manifest.splits]
+        packages = {**manifest.packages, "worker": self._facts.packages}
+        hardware = {**manifest.hardware, "worker": self._facts.hardware}
+        environment = manifest.environment.model_copy(update={"parameters": self._facts.parameters})
+        checkpoints = manifest.model.checkpoints
+        if self._facts.weights_sha256 is not None:
+            bound = {**checkpoints[record.dataset], "sha256": self._facts.weights_sha256}
+            checkpoints = {**checkpoints, record.dataset: bound}
+        model = manifest.model.model_copy(update={"checkpoints": checkpoints})
+        update = {"model": model, "splits": splits, "packages": packages, "hardware": hardware}
+        update |= {"environment": environment, "wall_seconds": self._wall()}
+        self.manifest = manifest.model_copy(update=update)
+        self.directory.write_manifest(self.manifest)
 
-    def _job(self, directory: RunDirectory, split: PlannedSplit) -> SplitJob:
-        splits = self.plan.datasets[split.dataset].splits
-        reference = splits[split.request.parameters["reference"]] if split.task is Task.MD else None
-        title = f"{self._title()}: {self.run.place(*split.key)}"
-        return SplitJob(directory, split, splits[split.split], title, reference, self.run.card.declared().cutoff)
-
-    def _client_factory(self, directory: RunDirectory, dataset: str) -> Callable[[], WorkerClient]:
-        """Return what starts a worker with the model loaded, fitted before the first start where it has to be."""
+    def predictor(self, dataset: str) -> Predictor:
+        """Return what keeps a worker with the model loaded, fitted before the first start where it has to be."""
         spec = WorkerSpec(
             python=self.run.environment.interpreter(),
-            log=directory.log,
+            log=self.directory.log,
             threads=self.run.threads,
             memory_limit=self.settings.memory_limit,
             request_timeout=self.settings.request_timeout,
         )
 
         def load() -> WorkerClient:
-            model = self._model(directory, dataset, spec)
+            model = self._model(dataset, spec)
             client = WorkerClient(spec)
             hello = client.start()
             try:
@@ -154,14 +174,50 @@ class RunSession:
             )
             return client
 
-        return lambda: once_more(load)
+        return Predictor(lambda: once_more(load))
 
-    def _model(self, directory: RunDirectory, dataset: str, spec: WorkerSpec) -> LoadModel:
+    def _open(self, splits: Iterable[PlannedSplit]) -> list[PlannedSplit]:
+        """Return the splits that nothing is known of yet."""
+        running = {
+            (record.task, record.dataset, record.split)
+            for record in self.manifest.splits
+            if record.status is Status.RUNNING
+        }
+        return [split for split in splits if split.key in running]
+
+    def _first_manifest(self) -> Manifest:
+        return first_manifest(self.plan, self.run, self.directory.path.name, _now(), self.settings.arguments)
+
+    def _write_first(self) -> None:
+        if self._known:
+            self._check_lock()
+            self.manifest = self.manifest.model_copy(update={"resumed": [*self.manifest.resumed, _now()]})
+        elif self.run.environment.lock is not None:
+            write_atomically(self.directory.environment_lock, self.run.environment.lock.read_bytes())
+        self.directory.write_manifest(self.manifest)
+
+    def _check_lock(self) -> None:
+        """Refuse to go on with other packages than those the run was begun with."""
+        begun = self.manifest.environment.lock_sha256
+        if begun is not None and begun != environment_facts(self.run.environment).lock_sha256:
+            command = f"mlipbench env create {self.run.environment.name} --from {self.directory.environment_lock}"
+            raise ResultsError(
+                "the run was begun in an environment of other packages", file=self.directory.path,
+                remedy=f"restore it with `{command}`, or give --again",
+            )  # fmt: skip
+
+    def _job(self, split: PlannedSplit) -> SplitJob:
+        splits = self.plan.datasets[split.dataset].splits
+        reference = splits[split.request.parameters["reference"]] if split.task is Task.MD else None
+        title = f"{self.title}: {self.run.place(*split.key)}"
+        return SplitJob(self.directory, split, splits[split.split], title, reference, self.run.card.declared().cutoff)
+
+    def _model(self, dataset: str, spec: WorkerSpec) -> LoadModel:
         """Return what a worker is to load."""
         parameters = {}
         if dataset in self.run.fits:
             split = self.plan.datasets[dataset].splits[self.run.fits[dataset]]
-            parameters = fitted_parameters(directory, self.run.card, dataset, split, spec)
+            parameters = fitted_parameters(self.directory, self.run.card, dataset, split, spec)
         return LoadModel(
             adapter=adapter_target(self.run.card),
             device=self.run.variant.device,
@@ -185,8 +241,8 @@ class RunSession:
         bound = self.run.card.checkpoint_for(dataset)
         return None if bound is None or dataset in self.run.trainings else bound.sha256
 
-    def _with_checkpoint(self, manifest: Manifest, dataset: str) -> Manifest:
-        """Return the manifest with what is known of the checkpoint, which is trained first where a recipe says so.
+    def _find_checkpoint(self, dataset: str) -> None:
+        """Write down what is known of the checkpoint, which is trained first where a recipe says so.
 
         Raises:
             ResultsError: Part of the run was predicted with other weights.
@@ -195,54 +251,33 @@ class RunSession:
             ensure_trained(self.run.trainings[dataset], self.display, trust=self.run.trusted)
         location = self._checkpoint(dataset)
         if location is None or not is_checkpoint(Path(location)):
-            return manifest
+            return
         facts = checkpoint_facts(Path(location))
-        known = manifest.model.checkpoints.get(dataset, {})
+        model = self.manifest.model
+        known = model.checkpoints.get(dataset, {})
         if known.get("identity") and known.get("sha256") != facts["sha256"]:
             raise ResultsError(
                 f"the run was begun with a checkpoint of sha256 {known['sha256']}", file=location,
                 remedy="restore that checkpoint, or give --again",
             )  # fmt: skip
-        model = manifest.model.model_copy(update={"checkpoints": {**manifest.model.checkpoints, dataset: facts}})
-        return manifest.model_copy(update={"model": model})
+        model = model.model_copy(update={"checkpoints": {**model.checkpoints, dataset: facts}})
+        self.manifest = self.manifest.model_copy(update={"model": model})
 
-    def _with_record(self, manifest: Manifest, record: SplitRecord) -> Manifest:
-        key = (record.task, record.dataset, record.split)
-        splits = [record if (old.task, old.dataset, old.split) == key else old for old in manifest.splits]
-        packages = {**manifest.packages, "worker": self._facts.packages}
-        hardware = {**manifest.hardware, "worker": self._facts.hardware}
-        environment = manifest.environment.model_copy(update={"parameters": self._facts.parameters})
-        checkpoints = manifest.model.checkpoints
-        if self._facts.weights_sha256 is not None:
-            bound = {**checkpoints[record.dataset], "sha256": self._facts.weights_sha256}
-            checkpoints = {**checkpoints, record.dataset: bound}
-        model = manifest.model.model_copy(update={"checkpoints": checkpoints})
-        update = {"model": model, "splits": splits, "packages": packages, "hardware": hardware}
-        update["environment"] = environment
-        return manifest.model_copy(update={**update, "wall_seconds": self._wall(manifest)})
-
-    def _finished(self, manifest: Manifest) -> Manifest:
-        update = {
-            "status": _overall([record.status for record in manifest.splits]),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "wall_seconds": self._wall(manifest),
-        }
-        return manifest.model_copy(update=update)
-
-    def _wall(self, manifest: Manifest) -> float:
+    def _wall(self) -> float:
         """Return the seconds spent on the run, sessions before this one included."""
         now = time.monotonic()
         spent, self._begun = now - self._begun, now
-        return round((manifest.wall_seconds or 0.0) + spent, 3)
+        return round((self.manifest.wall_seconds or 0.0) + spent, 3)
 
-    def _title(self) -> str:
+    @property
+    def title(self) -> str:
+        """What messages call the run."""
         variant = "" if self.run.variant.name == "default" else f" {self.run.variant.name}"
         return f"{self.run.model}{variant}"
 
 
-def _record(manifest: Manifest, split: PlannedSplit) -> SplitRecord:
-    key = (split.task, split.dataset, split.split)
-    return next(record for record in manifest.splits if (record.task, record.dataset, record.split) == key)
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _overall(statuses: list[Status]) -> Status:

@@ -14,9 +14,9 @@ from mlipbench.execution.outcome import NOT_ATTEMPTED, TaskEnded, empty_outcome
 from mlipbench.plan.dynamics import structures_at
 from mlipbench.runner.dynamics import not_simulated, remove_ledgers, simulate_batch
 from mlipbench.runner.record import planned_record
-from mlipbench.runner.timings import write_timings
 from mlipbench.status import Status, Task
 from mlipbench.store.predictions import PredictionBlock, SplitStore, State, read_predictions
+from mlipbench.store.timings import write_timings
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator

@@ -23,6 +23,7 @@ from mlipbench.scoring.adsorption import AdsorptionReferences
 from mlipbench.scoring.conversion import fit_shift
 from mlipbench.scoring.corrections import label_correction
 from mlipbench.scoring.dynamics import Compared, score_simulations
+from mlipbench.scoring.efficiency import read_costs
 from mlipbench.scoring.files import write_scores
 from mlipbench.scoring.gap import gap_record
 from mlipbench.scoring.split import score_split
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from mlipbench.datasets.factors import FactorTable
     from mlipbench.datasets.prepare import DataLocation
+    from mlipbench.metrics.cost import Costs
     from mlipbench.metrics.definition import MetricDefinition
     from mlipbench.scoring.conversion import EnergyShift
     from mlipbench.scoring.split import SplitScores
@@ -170,6 +172,9 @@ def _score_splits(dataset: _Dataset, manifest: Manifest) -> Iterator[MetricRecor
         if record.status in {Status.NOT_APPLICABLE, Status.FAILED}:
             yield from (_without_value(cell, record, cell.reason or record.reason) for cell in cells)
             continue
+        if task is Task.EFFICIENCY:
+            yield from _cost_records(cells, record, read_costs(dataset.directory, manifest, record))
+            continue
         split = dataset.splits[name]
         treatment = Treatment(
             free_atoms_only=dataset.entry.free_atoms_only,
@@ -251,6 +256,21 @@ def _metric(cell: CellRecord, record: SplitRecord, scores: SplitScores, *, refer
         status=status,
         reason="; ".join(filter(None, reasons)) or None,
     )
+
+
+def _cost_records(cells: list[CellRecord], record: SplitRecord, costs: Costs) -> Iterator[MetricRecord]:
+    for cell in cells:
+        value = evaluate(_definition(cell), costs, np.zeros(0))
+        yield MetricRecord(
+            **_shared(cell),
+            value=value.value,
+            ci_low=value.ci_low,
+            ci_high=value.ci_high,
+            n=value.n,
+            n_failed=record.n_failed,
+            status=Status.NOT_APPLICABLE if value.value is None else Status.OK,
+            reason=value.reason,
+        )
 
 
 def _included(definition: MetricDefinition[Any], scores: SplitScores) -> BoolArray | None:

@@ -256,6 +256,23 @@ class MetricRecord(_Record):
     training: str | None = None
 
 
+class CostRecord(_Record):
+    """What is known of the cost of a model on a split besides its timed calls.
+
+    Attributes:
+        counts: `mlipbench.cost.CostFacts` as plain data; None where they could not be had.
+        counts_reason: Why not.
+        limit: Why no larger batch was measured, where the model or the machine is to blame.
+        reference: The model that others' times are divided by, if it was measured beside this one.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    counts: dict[str, Any] | None = None
+    counts_reason: str | None = None
+    limit: str | None = None
+    reference: str | None = None
+
+
 class MetricsFile(_Record):
     """Contents of ``metrics.json``."""
 
@@ -270,6 +287,15 @@ def read_manifest(path: Path) -> Manifest:
         ResultsError: The file is missing, damaged or of another schema version.
     """
     return _read(path, Manifest)
+
+
+def read_cost(path: Path) -> CostRecord:
+    """Read what is known of the cost of a split.
+
+    Raises:
+        ResultsError: The file is missing, damaged or of another schema version.
+    """
+    return _read(path, CostRecord)
 
 
 def read_metrics(path: Path) -> list[MetricRecord]:

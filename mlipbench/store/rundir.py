@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from mlipbench.errors import ResultsError, from_os_error
 from mlipbench.status import Status
 from mlipbench.store.files import write_atomically
-from mlipbench.store.records import Manifest, MetricRecord, MetricsFile, read_manifest, read_metrics
+from mlipbench.store.records import (
+    CostRecord,
+    Manifest,
+    MetricRecord,
+    MetricsFile,
+    read_cost,
+    read_manifest,
+    read_metrics,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -64,6 +72,19 @@ class RunDirectory:
         """Return the file of the parameters fitted to a dataset."""
         return self.path / "fitted" / f"{dataset}.npz"
 
+    def costs(self, dataset: str, split: str) -> Path:
+        """Return the file of what is known of the cost of a split besides its timed calls."""
+        return self.path / "costs" / dataset / f"{split}.json"
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether work is left: no manifest says otherwise.
+
+        Raises:
+            ResultsError: The manifest is damaged.
+        """
+        return not (self.path / MANIFEST).exists() or self.manifest().status is Status.RUNNING
+
     def manifest(self) -> Manifest:
         """Read the manifest.
 
@@ -87,6 +108,22 @@ class RunDirectory:
             ResultsError: They are missing or damaged.
         """
         return read_metrics(self.path / METRICS)
+
+    def read_costs(self, dataset: str, split: str) -> CostRecord:
+        """Read what is known of the cost of a split besides its timed calls.
+
+        Raises:
+            ResultsError: It is missing or damaged.
+        """
+        return read_cost(self.costs(dataset, split))
+
+    def write_costs(self, dataset: str, split: str, record: CostRecord) -> None:
+        """Write what is known of the cost of a split besides its timed calls.
+
+        Raises:
+            MlipbenchError: The disk is full or the folder cannot be written.
+        """
+        write_atomically(self.costs(dataset, split), _json(record.model_dump(mode="json")))
 
     def write_metrics(self, metrics: Iterable[MetricRecord]) -> None:
         """Replace the metrics.

@@ -12,7 +12,7 @@ from mlipbench.status import Integrator, Task
 from mlipbench.suite.part import Finite, Part, Seed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _ROUNDING = 1e-6
 
@@ -174,21 +174,61 @@ class MDTask(Part):
             yield "diffusion.spacing", self.diffusion.spacing
 
 
-AnyTask = S2EFTask | RelaxationTask | MDTask
+class EfficiencyTask(Part):
+    """What predictions cost: parameters, FLOPs, latency, throughput, memory, and what a step of training costs.
+
+    All models are measured side by side: they take turns in rounds, each on the same structures, moved a little before
+    every call.
+
+    Attributes:
+        metrics: Names of the metrics; None means all.
+        splits: Splits that are measured, of whichever dataset has them; None takes the first of each dataset.
+        structures: Most structures of a split, taken evenly spaced.
+        rounds: Most rounds in which every model takes a turn.
+        calls: Timed calls of a turn, each with one structure.
+        seconds: Most seconds that one model is measured on one split; rounds and batch sizes that would pass it are
+            left out, and a single call that takes longer ends the model's measurement.
+        batch: Largest number of structures of a batch; sizes double from 1 as long as that makes a model faster.
+        jitter: Å, width of the normal distribution that every coordinate is moved by.
+        reference: Model that the others' times are divided by.
+        seed: Of structures, order and movements.
+    """
+
+    metrics: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    splits: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    structures: PositiveInt = 32
+    rounds: PositiveInt = 30
+    calls: PositiveInt = 4
+    seconds: Finite = 60.0
+    batch: PositiveInt = 64
+    jitter: Annotated[float, Field(ge=0, le=0.1, allow_inf_nan=False)] = 0.01
+    reference: str = "leignn"
+    seed: Seed = 0
+
+    def measured(self, evaluated: Sequence[str]) -> tuple[str, ...]:
+        """Return which of the splits of a dataset are measured."""
+        if self.splits is None:
+            return tuple(evaluated[:1])
+        return tuple(split for split in evaluated if split in self.splits)
+
+
+AnyTask = S2EFTask | RelaxationTask | MDTask | EfficiencyTask
 
 
 class Tasks(Part):
-    """The tasks of a suite; each is carried out on every split.
+    """The tasks of a suite; each but `efficiency` is carried out on every split.
 
     Attributes:
         s2ef: Energies and forces of the structures as they are.
         relaxation: Relaxations that start from the structures.
         md: Molecular dynamics that starts from structures of the split.
+        efficiency: What predictions cost.
     """
 
     s2ef: S2EFTask | None = None
     relaxation: RelaxationTask | None = None
     md: MDTask | None = None
+    efficiency: EfficiencyTask | None = None
 
     @model_validator(mode="after")
     def _one_at_least(self) -> Self:

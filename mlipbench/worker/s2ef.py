@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import resource
-import sys
-import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mlipbench.errors import WorkerError
 from mlipbench.models.interface import Predictions, Property
 from mlipbench.protocol import Message, MessageKind, ProtocolError, batch_from_arrays
+from mlipbench.worker.device import RSS_UNIT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from mlipbench.structures.neighbors import NeighborList
     from mlipbench.typing import AnyArray, BoolArray, IntArray
     from mlipbench.worker.session import Session
-
-_RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +63,7 @@ def reply_header(
         "prepare_seconds": timing.prepare,
         "forward_seconds": timing.forward,
         "cold": cold,
-        "maxrss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT,
+        "maxrss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT,
         "reasons": {str(index): reason for index, reason in reasons.items()},
         "not_applicable": {str(index): reason for index, reason in declined.items()},
     }
@@ -86,18 +83,15 @@ def run(
     Raises:
         WorkerError: The predictions do not have the shapes and types they must have.
     """
-    adapter = session.adapter
-    session.synchronize()
-    start = time.perf_counter()
+    adapter, device = session.adapter, session.device
+    start = device.mark()
     prepared = adapter.prepare(batch, neighbors)
-    session.synchronize()
-    middle = time.perf_counter()
+    middle = device.mark()
     predictions = adapter.forward(prepared, properties)
     del prepared  # giving back its memory takes time, which is the model's
-    session.synchronize()
-    end = time.perf_counter()
+    end = device.mark()
     check_predictions(batch, predictions, properties)
-    return predictions, Timing(middle - start, end - middle)
+    return predictions, Timing(device.seconds(start, middle), device.seconds(middle, end))
 
 
 def check_predictions(batch: StructureBatch, predictions: Predictions, properties: frozenset[Property]) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from mlipbench.errors import ConfigError
 from mlipbench.protocol import encode
+from mlipbench.worker.device import find_device
 
 if TYPE_CHECKING:
     from mlipbench.models.interface import Adapter, LoadRequest
     from mlipbench.protocol import Message
     from mlipbench.structures import StructureBatch
+    from mlipbench.worker.device import Device
 
 _WARM_UP_CALLS: Final = 2
 _MAX_BUFFERS: Final = 512  # one system call takes at most 1024
@@ -79,9 +80,7 @@ class Session:
             if written:
                 buffers[0] = buffers[0][written:]
 
-    def synchronize(self) -> None:
-        """Wait until the device has done all work handed to it."""
-        if self.request is not None and self.request.device.startswith("cuda"):
-            torch = sys.modules.get("torch")
-            if torch is not None:
-                torch.cuda.synchronize()
+    @property
+    def device(self) -> Device:
+        """What the loaded adapter runs on; the processor before anything is loaded."""
+        return find_device("cpu" if self.request is None else self.request.device)

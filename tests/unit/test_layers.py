@@ -20,7 +20,7 @@ MAX_FUNCTION_LINES = 45
 
 # From the lowest to the highest. A module may import what stands in an earlier row, and its own folder.
 SHARED = (
-    ("errors", "typing", "elements", "version", "budget", "progress", "status", "cachedir", "machine"),
+    ("errors", "typing", "elements", "version", "budget", "progress", "status", "cachedir", "machine", "cost"),
     ("units", "yamlfile"),
     ("structures",),
     ("metrics", "protocol", "models.interface", "recipe"),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mlipbench.errors import ResultsError
+from mlipbench.metrics.values import Kind
 from mlipbench.report.collect import collect
 from mlipbench.report.markdown import to_markdown
 from mlipbench.report.numbers import DisplayUnit, display_units, format_number
@@ -296,7 +297,7 @@ def test_digits_follow_the_interval(numbers: tuple[float, ...], text: str) -> No
 def test_units_are_chosen_for_all_numbers_of_a_metric() -> None:
     assert display_units("eV/Å", [0.05, 3.0]) == (DisplayUnit("meV/Å", 1e3),)
     assert display_units("eV", [5.0, 3.0]) == (DisplayUnit("eV"),)
-    assert display_units("1", [0.5], ["meV"], fraction=True) == (DisplayUnit("%", 100.0),)
+    assert display_units("1", [0.5], ["meV"], kind=Kind.FRACTION) == (DisplayUnit("%", 100.0),)
 
 
 def test_a_suite_chooses_the_units_of_energies_and_what_follows_from_them() -> None:

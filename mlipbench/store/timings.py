@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
+from mlipbench.cost import Call, Stage
+from mlipbench.errors import ResultsError
+from mlipbench.status import Task
 from mlipbench.store.files import replacing
 
 if TYPE_CHECKING:
@@ -19,7 +23,7 @@ def write_timings(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write the timings of one split.
 
     Of simulations a row is a stretch between two checkpoints, with the calls of the model in it and the seconds that
-    all of it took; of other tasks these are null.
+    all of it took; where costs are measured it is a `mlipbench.cost.Call`. Of other tasks these columns are null.
 
     Raises:
         MlipbenchError: The disk is full or the folder cannot be written.
@@ -41,6 +45,16 @@ def write_timings(path: Path, rows: Sequence[dict[str, Any]]) -> None:
             ("maxrss", pa.int64()),
             ("calls", pa.int64()),
             ("seconds", pa.float64()),
+            ("stage", pa.string()),
+            ("round", pa.int64()),
+            ("turn", pa.int64()),
+            ("call", pa.int64()),
+            ("place", pa.int64()),
+            ("cpu_seconds", pa.float64()),
+            ("page_faults", pa.int64()),
+            ("reference_seconds", pa.float64()),
+            ("peak_allocator", pa.int64()),
+            ("peak_memory", pa.int64()),
         ]
     )
     with replacing(path) as temporary:
@@ -73,3 +87,22 @@ def merge_timings(directory: RunDirectory) -> None:
     for part in parts:
         part.unlink()
     folder.rmdir()
+
+
+def read_calls(directory: RunDirectory, dataset: str, split: str) -> list[Call]:
+    """Read the timed calls of one split, in the order in which they were made.
+
+    Raises:
+        ResultsError: The file is missing or damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = [field.name for field in fields(Call)]
+    filters = [("task", "=", Task.EFFICIENCY.value), ("dataset", "=", dataset), ("split", "=", split)]
+    try:
+        rows = pq.read_table(directory.timings, columns=names, filters=filters).to_pylist()
+        return [Call(**{**row, "stage": Stage(row["stage"])}) for row in rows]
+    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
+        remedy = "measure again with --again"
+        raise ResultsError(f"damaged timings: {error}", file=directory.timings, remedy=remedy) from None

@@ -1,0 +1,319 @@
+"""Measuring models side by side: all take turns in rounds, on the same structures.
+
+- Machines drift: what else runs on them, and how fast their clocks go, changes within minutes. Times of models measured
+  one after the other differ by that much; in rounds it falls on all of them alike.
+- The order within a round is drawn anew each time. A turn begins with a call that does not count, which brings the
+  model's data back into the caches.
+- Every coordinate is moved a little before each call, so that no call can be answered from memory.
+- A model that would pass its time on a split leaves the rounds that are left to the others.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from mlipbench.cost import Call, Stage
+from mlipbench.errors import MlipbenchError, StorageError, WorkerError
+from mlipbench.execution.failures import WorkerLostError, as_error
+from mlipbench.execution.requests import measure_message
+from mlipbench.execution.watch import machine_limit
+from mlipbench.models.interface import Property
+from mlipbench.protocol import MessageKind
+
+if TYPE_CHECKING:
+    from mlipbench.execution.evaluate import Predictor
+    from mlipbench.progress import Display
+    from mlipbench.protocol import Message
+    from mlipbench.structures import StructureBatch
+    from mlipbench.suite.tasks import EfficiencyTask
+    from mlipbench.typing import IntArray
+
+BOTH: Final = frozenset({Property.ENERGY, Property.FORCES})
+ENERGY: Final = frozenset({Property.ENERGY})
+WARM_UP_CALLS: Final = 10
+STABLE: Final = 1.1
+"""Warm-up ends once the slowest of three calls took at most this much longer than the fastest."""
+LATENCY_SHARE: Final = 0.6
+"""Of a model's time, what may be over when the last round of single structures ends; the rest is for batches."""
+SIZE_ROUNDS: Final = 4
+GAIN: Final = 1.05
+PATIENCE: Final = 2
+"""Larger sizes that bring less than `GAIN` before no larger one is tried."""
+
+
+class TurnFailed(WorkerError):  # noqa: N818 - says what happened
+    """A model gave no answer in its turn."""
+
+
+@dataclass(slots=True, eq=False)
+class Contender:
+    """A model that takes part.
+
+    Attributes:
+        name: What messages call it.
+        predictor: Keeps a worker with the model loaded.
+        counted: Whether its calls are kept; a reference that was measured before takes part all the same.
+        calls: What was measured.
+        spent: Seconds that its turns took.
+        last_turn: Seconds that its last turn with single structures took.
+        error: Why it has no latency, or None.
+        limit: Why no larger batch was measured, where the model or the machine is to blame.
+    """
+
+    name: str
+    predictor: Predictor
+    counted: bool = True
+    calls: list[Call] = field(default_factory=list)
+    spent: float = 0.0
+    last_turn: float = 0.0
+    error: MlipbenchError | None = None
+    limit: str | None = None
+
+    def median(self, stage: Stage, size: int = 1) -> float:
+        """Return the median seconds of a call of a stage; NaN where there is none."""
+        taken = [call.seconds for call in self.calls if call.stage is stage and call.n_structures == size]
+        return float(np.median(taken)) if taken else float("nan")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Turn:
+    """What a model is asked to do in its turn.
+
+    Attributes:
+        stage: What for.
+        round: Number of the round.
+        places: Structures of each call, those that do not count first.
+        size: Structures of a call.
+        untimed: Calls that do not count.
+        turn: Which model's turn it is in the round.
+    """
+
+    stage: Stage
+    round: int
+    places: IntArray
+    size: int = 1
+    untimed: int = 0
+    turn: int = 0
+
+    @property
+    def key(self) -> tuple[int, ...]:
+        """What the movements of the coordinates depend on, the same for every model."""
+        return list(Stage).index(self.stage), self.round, self.size
+
+    def header(self, sizes: list[int]) -> dict[str, Any]:
+        """Return what a worker is told besides structures and properties."""
+        return {"sizes": sizes, "untimed": self.untimed, "release": self.stage is Stage.THROUGHPUT}
+
+
+class Contest:
+    """The measurement of all models on one split.
+
+    Args:
+        contenders: The models.
+        structures: The structures that are measured.
+        task: The task.
+        reference: The model whose times stand beside those of the others, one of `contenders`, or None.
+        display: Shows progress.
+    """
+
+    def __init__(
+        self,
+        contenders: list[Contender],
+        structures: StructureBatch,
+        task: EfficiencyTask,
+        reference: Contender | None,
+        display: Display,
+    ) -> None:
+        """Keep the arguments."""
+        self._all = contenders
+        self._structures = structures
+        self._task = task
+        self._reference = reference
+        self._display = display
+
+    def run(self) -> None:
+        """Measure; what becomes of it stands in the contenders.
+
+        Raises:
+            StorageError: Nothing can be written.
+        """
+        for contender in self._all:
+            self._warm_up(contender)
+        self._latency()
+        self._throughput()
+
+    def _warm_up(self, contender: Contender) -> None:
+        """Call a model until its calls take equally long; the first call of all is kept apart."""
+        seconds: list[float] = []
+        try:
+            contender.predictor.client()
+            while len(seconds) < WARM_UP_CALLS and contender.spent < self._task.seconds:
+                stage = Stage.WARM_UP if seconds else Stage.COLD
+                turn = _Turn(stage, len(seconds), self._drawn(len(seconds), 1))
+                calls = self._measure(contender, turn, BOTH)
+                contender.calls += calls
+                seconds += [call.seconds for call in calls]
+                last = seconds[-3:]
+                if len(seconds) > len(last) and max(last) <= STABLE * min(last):
+                    break
+            self._measure(contender, _Turn(Stage.WARM_UP, len(seconds), self._drawn(0, 1)), ENERGY)
+        except StorageError:  # no model's fault
+            raise
+        except MlipbenchError as error:  # it cannot be loaded, or fails at once
+            contender.error = error
+            self._display.note(f"{contender.name}: {error.problem}")
+
+    def _latency(self) -> None:
+        """Let the models take turns with single structures."""
+        for number in range(self._task.rounds):
+            present = [one for one in self._order(number) if self._has_time(one)]
+            if not any(one.counted for one in present):
+                return
+            self._display.advance(1)
+            of_round = {one: self._single(one, number, turn) for turn, one in enumerate(present)}
+            beside = of_round.get(self._reference, []) if self._reference else []
+            times = {(call.stage, call.call): call.seconds for call in beside}
+            for contender, calls in of_round.items():
+                contender.calls += [
+                    replace(call, reference_seconds=times.get((call.stage, call.call))) for call in calls
+                ]
+
+    def _single(self, contender: Contender, number: int, place: int) -> list[Call]:
+        """Take one model's turn with single structures: energy and forces, then the energy alone."""
+        before = contender.spent
+        both = _Turn(Stage.LATENCY, number, self._drawn(number, self._task.calls + 1), untimed=1, turn=place)
+        alone = _Turn(Stage.ENERGY, number, both.places[:1], turn=place)
+        try:
+            calls = [*self._measure(contender, both, BOTH), *self._measure(contender, alone, ENERGY)]
+        except TurnFailed as error:
+            contender.error = error
+            self._display.note(f"{contender.name}: round {number + 1}: {error.problem}")
+            return []
+        contender.last_turn = contender.spent - before
+        return calls
+
+    def _has_time(self, contender: Contender) -> bool:
+        """Return whether a model takes part in one more round; each has one at least."""
+        if contender.error is not None:
+            return False
+        begun = any(call.stage is Stage.LATENCY for call in contender.calls)
+        return not begun or contender.spent + contender.last_turn <= LATENCY_SHARE * self._task.seconds
+
+    def _throughput(self) -> None:
+        """Let the models take turns with batches, of sizes that double."""
+        rates: dict[Contender, list[float]] = {one: [] for one in self._all if one.counted and one.error is None}
+        size = 1
+        while size <= self._task.batch:
+            going_on = [one for one in rates if self._goes_on(one, rates[one], size)]
+            if not going_on:
+                return
+            for number in range(SIZE_ROUNDS):
+                for place, contender in enumerate(one for one in self._order(number) if one in going_on):
+                    self._many(contender, size, number, place)
+            for contender in going_on:
+                rates[contender].append(size / contender.median(Stage.THROUGHPUT, size))
+            size *= 2
+
+    def _goes_on(self, contender: Contender, rates: list[float], size: int) -> bool:
+        """Return whether a model is tried with batches of the next size."""
+        if contender.limit is not None:
+            return False
+        if not rates:
+            return True
+        expected = 2 * SIZE_ROUNDS * size / rates[-1]
+        best = max(range(len(rates)), key=lambda place: (rates[place] > GAIN * max(rates[:place], default=0.0), place))
+        if len(rates) - 1 - best >= PATIENCE:
+            return False
+        return contender.spent + expected <= self._task.seconds
+
+    def _many(self, contender: Contender, size: int, number: int, place: int) -> None:
+        """Take one model's turn with a batch."""
+        if contender.limit is not None:
+            return
+        places = np.resize(np.arange(self._structures.n_structures), 2 * size)
+        turn = _Turn(Stage.THROUGHPUT, number, places, size=size, untimed=1, turn=place)
+        try:
+            contender.calls += self._measure(contender, turn, BOTH)
+        except TurnFailed as error:
+            contender.limit = f"{size} structures: {error.problem}"
+            self._display.note(f"{contender.name}: {contender.limit}")
+
+    def _order(self, number: int) -> list[Contender]:
+        """Return the models in the order of one round."""
+        draws = np.random.PCG64([self._task.seed, number]).random_raw(len(self._all))
+        return [self._all[place] for place in np.argsort(draws, kind="stable").tolist()]
+
+    def _drawn(self, number: int, calls: int) -> IntArray:
+        """Return the structures of the calls of one round, the same for every model."""
+        draws = np.random.PCG64([self._task.seed, number, calls]).random_raw(calls)
+        return (draws % self._structures.n_structures).astype(np.int64)
+
+    def _measure(self, contender: Contender, turn: _Turn, properties: frozenset[Property]) -> list[Call]:
+        """Send one turn to a worker and return the calls that count.
+
+        Raises:
+            TurnFailed: The model gave no answer, or none in time.
+        """
+        batch = self._structures.select(turn.places)
+        generator = np.random.Generator(np.random.PCG64([self._task.seed, *turn.key]))
+        moved = batch.positions + self._task.jitter * generator.standard_normal(batch.positions.shape)
+        sizes = [turn.size] * (len(turn.places) // turn.size)
+        begun = time.monotonic()
+        try:
+            client = contender.predictor.client()
+            client.limit_memory(self._memory_left(contender))
+            message = measure_message(
+                contender.predictor.next_request(), batch.moved(moved), properties, turn.header(sizes)
+            )
+            # the first call of all may import and compile what the model needs
+            timeout = None if turn.stage is Stage.COLD else self._task.seconds * len(sizes)
+            reply = client.request(message, timeout)
+        except WorkerLostError as error:
+            contender.predictor.close()
+            raise TurnFailed(error.problem) from error
+        finally:
+            contender.spent += time.monotonic() - begun
+        if reply.kind == MessageKind.FAILED:
+            raise TurnFailed(as_error(reply).problem)
+        return _calls(reply, turn, batch)
+
+    def _memory_left(self, contender: Contender) -> int:
+        """Return the bytes that a worker may hold beside those of the others."""
+        others = sum(one.predictor.resident() for one in self._all if one is not contender)
+        return max(machine_limit() - others, 0)
+
+
+def _calls(reply: Message, turn: _Turn, batch: StructureBatch) -> list[Call]:
+    """Return what a reply says of its calls.
+
+    Raises:
+        TurnFailed: It does not say it.
+    """
+    try:
+        columns = [reply.arrays[name] for name in ("prepare_seconds", "forward_seconds", "cpu_seconds", "page_faults")]
+        peaks = (reply.header["peak_allocator"], int(reply.header["peak_memory"]))
+    except (KeyError, TypeError, ValueError):
+        raise TurnFailed("the worker answered with something else than measurements") from None
+    firsts = range(turn.untimed * turn.size, batch.n_structures, turn.size)
+    return [
+        Call(
+            turn.stage,
+            turn.round,
+            turn.turn,
+            call,
+            int(turn.places[first]),
+            turn.size,
+            int(batch.offsets[first + turn.size] - batch.offsets[first]),
+            float(prepare),
+            float(forward),
+            float(cpu),
+            int(faults),
+            None,
+            *peaks,
+        )
+        for call, (first, prepare, forward, cpu, faults) in enumerate(zip(firsts, *columns, strict=True))
+    ]

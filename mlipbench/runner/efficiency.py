@@ -1,0 +1,114 @@
+"""Measuring the costs of all models of a plan, side by side."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlipbench.errors import PrerequisiteError
+from mlipbench.execution.efficiency import Contender, Contest
+from mlipbench.plan.dynamics import structures_at
+from mlipbench.runner.record import planned_record
+from mlipbench.status import Status, Task
+from mlipbench.store.records import CostRecord
+from mlipbench.store.timings import write_timings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from mlipbench.execution.evaluate import Predictor
+    from mlipbench.plan import Plan, PlannedSplit
+    from mlipbench.progress import Display
+    from mlipbench.runner.session import RunSession
+    from mlipbench.structures import StructureBatch
+    from mlipbench.suite.tasks import EfficiencyTask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Entry:
+    """A model that takes part in the measurement of one split.
+
+    Attributes:
+        contender: The model as it is measured.
+        session: Its run.
+        split: The split as planned.
+    """
+
+    contender: Contender
+    session: RunSession
+    split: PlannedSplit
+
+
+def measure_costs(plan: Plan, waiting: Sequence[RunSession], finished: Sequence[RunSession], display: Display) -> None:
+    """Measure what is not measured yet, split by split, and write it down.
+
+    Args:
+        plan: The plan.
+        waiting: The runs of which something is to be measured.
+        finished: The others; the reference model takes part again if it is among them.
+        display: Shows progress.
+
+    Raises:
+        MlipbenchError: Results cannot be written.
+    """
+    task = plan.suite.tasks.efficiency
+    if task is None:
+        return
+    for dataset, planned in plan.datasets.items():
+        with ExitStack() as workers:
+            predictors = {
+                session: workers.enter_context(session.predictor(dataset))
+                for session in [*waiting, *(one for one in finished if one.run.model == task.reference)]
+            }
+            for split in task.measured(planned.evaluated):
+                entries = list(_entries(predictors, dataset, split))
+                if any(entry.contender.counted for entry in entries):
+                    _measure(entries, plan, task, display)
+
+
+def _entries(predictors: Mapping[RunSession, Predictor], dataset: str, split: str) -> Iterator[_Entry]:
+    for session, predictor in predictors.items():
+        for planned in session.run.splits:
+            if planned.key == (Task.EFFICIENCY, dataset, split) and planned.status is Status.OK:
+                counted = any(planned.key == one.key for one in session.open_costs)
+                if counted or session.finished:
+                    yield _Entry(Contender(session.title, predictor, counted), session, planned)
+
+
+def _measure(entries: Sequence[_Entry], plan: Plan, task: EfficiencyTask, display: Display) -> None:
+    """Measure all models on one split."""
+    reference = next((one.contender for one in entries if one.session.run.model == task.reference), None)
+    contest = Contest([one.contender for one in entries], _structures(plan, entries[0].split), task, reference, display)
+    title = f"costs of {entries[0].split.dataset}/{entries[0].split.split}"
+    display.begin(title, task.rounds, "rounds")
+    contest.run()
+    display.end(title, "done")
+    for entry in entries:
+        if isinstance(entry.contender.error, PrerequisiteError):  # the run can be resumed once it is there
+            entry.session.missing = entry.contender.error
+        elif entry.contender.counted:
+            _write(entry, None if reference is None else task.reference)
+
+
+def _structures(plan: Plan, split: PlannedSplit) -> StructureBatch:
+    places = np.arange(split.n_structures) if split.places is None else split.places
+    return structures_at(plan.datasets[split.dataset].splits[split.split], places)
+
+
+def _write(entry: _Entry, reference: str | None) -> None:
+    contender, split, directory = entry.contender, entry.split, entry.session.directory
+    place = {"task": Task.EFFICIENCY.value, "dataset": split.dataset, "split": split.split}
+    rows = [{**place, **asdict(call)} for call in contender.calls]
+    write_timings(directory.timings.with_suffix("") / f"{'.'.join(split.key)}.parquet", rows)
+    directory.write_costs(split.dataset, split.split, CostRecord(limit=contender.limit, reference=reference))
+    failed = contender.error is not None
+    outcome = {
+        "status": Status.FAILED if failed else Status.OK,
+        "reason": None if contender.error is None else contender.error.problem,
+        "n_predicted": 0 if failed else split.n_structures,
+        "n_failed": split.n_structures if failed else 0,
+    }
+    entry.session.settle(planned_record(split).model_copy(update=outcome))

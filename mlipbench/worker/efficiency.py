@@ -1,0 +1,65 @@
+"""Timing calls of a model, beside it."""
+
+from __future__ import annotations
+
+import resource
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlipbench.protocol import Message, MessageKind, ProtocolError, batch_from_arrays
+from mlipbench.worker.s2ef import asked_properties, run
+
+if TYPE_CHECKING:
+    from mlipbench.structures import StructureBatch
+    from mlipbench.typing import AnyArray
+    from mlipbench.worker.session import Session
+
+COLUMNS = ("prepare_seconds", "forward_seconds", "cpu_seconds", "page_faults")
+"""What is told of every timed call: seconds of its two halves and of all threads together, and pages of memory that
+the system had to provide."""
+
+
+def measure(session: Session, message: Message) -> Message:
+    """Answer a ``measure`` request: call the model on parts of its batch, one after the other, and time the calls.
+
+    The request says how many structures each call takes, and how many calls come before the first that counts.
+    The reply holds `COLUMNS`, shape (n_calls,) each, and the most memory held during the calls that count, bytes.
+
+    Raises:
+        ProtocolError: The request is incomplete, or the calls do not divide the batch.
+        WorkerError: The adapter returned something other than the predictions asked for.
+    """
+    properties = asked_properties(message)
+    parts, untimed = _parts(message)
+    for part in parts[:untimed]:
+        run(session, part, properties)
+    session.device.reset_peaks()
+    rows = []
+    for part in parts[untimed:]:
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        _, timing = run(session, part, properties)
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+        rows.append((timing.prepare, timing.forward, cpu, float(after.ru_minflt - before.ru_minflt)))
+    peaks = session.device.peaks()
+    if message.header.get("release"):
+        session.device.release()
+    columns = np.asarray(rows, dtype=np.float64).reshape(-1, len(COLUMNS)).T
+    arrays: dict[str, AnyArray] = {
+        name: np.ascontiguousarray(column) for name, column in zip(COLUMNS, columns, strict=True)
+    }
+    return Message(MessageKind.MEASURED, {"peak_allocator": peaks.allocator, "peak_memory": peaks.whole}, arrays)
+
+
+def _parts(message: Message) -> tuple[list[StructureBatch], int]:
+    header: Any = message.header
+    try:
+        sizes, untimed = [int(size) for size in header["sizes"]], int(header["untimed"])
+        batch = batch_from_arrays(message.arrays)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ProtocolError("a request for measurements is incomplete") from error
+    ends = np.cumsum(sizes)
+    if not len(ends) or min(sizes) < 1 or ends[-1] != batch.n_structures or not 0 <= untimed <= len(ends):
+        raise ProtocolError("a request for measurements does not divide its batch into calls")
+    return [batch.slice(int(end) - size, int(end)) for end, size in zip(ends, sizes, strict=True)], untimed
