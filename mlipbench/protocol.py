@@ -62,6 +62,7 @@ class MessageKind(StrEnum):
     PREDICT = "predict"
     RELAX = "relax"
     ADVANCE = "advance"
+    COUNT = "count"
     SHUTDOWN = "shutdown"
 
     HELLO = "hello"
@@ -70,6 +71,7 @@ class MessageKind(StrEnum):
     VERIFIED = "verified"
     PREDICTED = "predicted"
     ADVANCED = "advanced"
+    COUNTED = "counted"
     ALIVE = "alive"  # before the reply to a request that takes many calls of the model
     FAILED = "failed"
 

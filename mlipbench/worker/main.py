@@ -46,6 +46,7 @@ HANDLERS: Final = MappingProxyType(
         MessageKind.PREDICT: "mlipbench.worker.s2ef:predict",
         MessageKind.RELAX: "mlipbench.worker.relaxation:relax",
         MessageKind.ADVANCE: "mlipbench.worker.md:advance",
+        MessageKind.COUNT: "mlipbench.worker.flops:count",
     }
 )
 _PARENT_GONE: Final = 0
