@@ -63,6 +63,7 @@ class MessageKind(StrEnum):
     RELAX = "relax"
     ADVANCE = "advance"
     MEASURE = "measure"
+    COUNT = "count"
     SHUTDOWN = "shutdown"
 
     HELLO = "hello"
@@ -72,6 +73,7 @@ class MessageKind(StrEnum):
     PREDICTED = "predicted"
     ADVANCED = "advanced"
     MEASURED = "measured"
+    COUNTED = "counted"
     ALIVE = "alive"  # before the reply to a request that takes many calls of the model
     FAILED = "failed"
 

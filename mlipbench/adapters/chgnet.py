@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Self
 import numpy as np
 
 from mlipbench.adapters.chgnet_graph import find_edges, join_edges
+from mlipbench.adapters.weights import frozen
 from mlipbench.checkpoint import read_checkpoint
 from mlipbench.errors import ConfigError, PrerequisiteError
 from mlipbench.models.interface import Adapter, Predictions, Property
@@ -80,10 +81,12 @@ class ChgnetAdapter(Adapter):
     Attributes:
         model: The network.
         device: Where it runs.
+        trainable: Names of the parameters that training changes.
     """
 
     model: CHGNet
     device: str
+    trainable: frozenset[str] | None = None
 
     @classmethod
     def load(cls, request: LoadRequest) -> Self:
@@ -121,11 +124,19 @@ class ChgnetAdapter(Adapter):
                     f"unknown CHGNet checkpoint {checkpoint!r}",
                     remedy=f"known: {', '.join(_NAMES)}, a file or a folder",
                 )
-        return cls(model.eval().requires_grad_(requires_grad=False), request.device)
+        return cls(model.eval(), request.device, frozen(model))
 
     def module(self) -> CHGNet:
         """Return the network."""
         return self.model
+
+    def n_edges(self, prepared: _Prepared) -> int:
+        """Return the number of edges of the graph of atoms."""
+        return len(prepared.edges.center)
+
+    def differentiable(self, prepared: _Prepared) -> tuple[torch.Tensor, ...]:
+        """Return the energies."""
+        return (self._total_energy(prepared, prepared.vectors),)
 
     def prepare(self, batch: StructureBatch, neighbors: object | None = None) -> _Prepared:
         """Build the graphs; CHGNet's own neighbour search makes the list."""

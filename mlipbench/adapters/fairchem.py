@@ -18,7 +18,7 @@ import numpy as np
 from mlipbench.adapters.coverage import Coverage
 from mlipbench.adapters.fairchem_names import find_file
 from mlipbench.adapters.patching import repeatable
-from mlipbench.adapters.weights import UNREADABLE, checked, unreadable
+from mlipbench.adapters.weights import UNREADABLE, checked, frozen, unreadable
 from mlipbench.adapters.wrapping import wrapped
 from mlipbench.errors import ConfigError, PrerequisiteError
 from mlipbench.models.interface import Adapter, Predictions, Property
@@ -70,6 +70,7 @@ class FairchemAdapter(Adapter):
         dtype: Precision of weights and activations.
         seed: Seed of the random frames that the network turns edges into.
         weights_sha256: Checksum of weights found by name, None for a file.
+        trainable: Names of the parameters that training changes.
     """
 
     unit: Any
@@ -78,6 +79,7 @@ class FairchemAdapter(Adapter):
     dtype: torch.dtype
     seed: int
     weights_sha256: str | None = None
+    trainable: frozenset[str] | None = None
 
     @classmethod
     def load(cls, request: LoadRequest) -> Self:
@@ -97,13 +99,21 @@ class FairchemAdapter(Adapter):
         with contextlib.redirect_stdout(sys.stderr):
             unit = _unit(path, request)
         task = _task(unit, request.kwargs.get("task_name"))
-        unit.model.requires_grad_(requires_grad=False)
+        trainable = frozen(unit.model)
         dtype = unit.inference_settings.base_precision_dtype
-        return cls(unit, task, dataclasses.replace(unit.inference_settings), dtype, request.seed, sha256)
+        settings = dataclasses.replace(unit.inference_settings)
+        return cls(unit, task, settings, dtype, request.seed, sha256, trainable)
 
     def module(self) -> Any:
         """Return the network."""
         return self.unit.model
+
+    def differentiable(self, prepared: _Prepared) -> tuple[torch.Tensor, ...] | None:
+        """Return what the package predicts; None where it predicts without gradients."""
+        with repeatable(self.seed, self.unit.device):
+            output = self.unit.predict(prepared.data)
+        energy, forces = output["energy"], output["forces"]
+        return (energy, forces) if energy.requires_grad else None
 
     def prepare(self, batch: StructureBatch, neighbors: object | None = None) -> _Prepared:
         """Lay out the arrays; the package searches the neighbours in its forward pass."""

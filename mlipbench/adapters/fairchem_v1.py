@@ -21,13 +21,13 @@ from mlipbench.adapters.coverage import Coverage
 from mlipbench.adapters.fairchem_v1_graph import Limits, find_edges, graph_data, one_structure_at_a_time
 from mlipbench.adapters.fairchem_v1_names import find_file
 from mlipbench.adapters.patching import repeatable, replaced
-from mlipbench.adapters.weights import UNREADABLE, checked, load_pickle, unreadable
+from mlipbench.adapters.weights import UNREADABLE, checked, frozen, load_pickle, unreadable
 from mlipbench.adapters.wrapping import wrapped
 from mlipbench.errors import ConfigError, PrerequisiteError
 from mlipbench.models.interface import Adapter, Predictions, Property
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import torch
 
@@ -71,6 +71,7 @@ class FairchemV1Adapter(Adapter):
         limits: Limits of the graphs that the network asks for, as far as known; first those of its edges.
         current: What the network is being run on.
         weights_sha256: Checksum of weights found by name, None for a file.
+        trainable: Names of the parameters that training changes.
     """
 
     trainer: Any
@@ -81,6 +82,7 @@ class FairchemV1Adapter(Adapter):
     limits: list[Limits] = field(default_factory=list)
     current: _Prepared | None = None
     weights_sha256: str | None = None
+    trainable: frozenset[str] | None = None
 
     @classmethod
     def load(cls, request: LoadRequest) -> Self:
@@ -103,8 +105,11 @@ class FairchemV1Adapter(Adapter):
         with contextlib.redirect_stdout(sys.stderr):
             _import_package()
             trainer = _trainer(path, request)
-        model = trainer._unwrapped_model.eval().requires_grad_(requires_grad=False)  # noqa: SLF001
-        adapter = cls(trainer, request.device, request.seed, _known_elements(model, path), weights_sha256=sha256)
+        model = trainer._unwrapped_model.eval()  # noqa: SLF001
+        adapter = cls(
+            trainer, request.device, request.seed, _known_elements(model, path),
+            weights_sha256=sha256, trainable=frozen(model),
+        )  # fmt: skip
         adapter._take_over_graphs(path)
         return adapter
 
@@ -140,16 +145,33 @@ class FairchemV1Adapter(Adapter):
         forces = Property.FORCES in properties
         if not prepared.batch.n_structures:
             return prepared.coverage.predictions(np.zeros(0), np.zeros((0, 3)) if forces else None)
-        arrays = {**prepared.arrays, "pos": prepared.arrays["pos"].detach()}  # the network marks the positions
-        self.current = prepared
-        try:
-            with repeatable(self.seed, self.device):
-                output = self.trainer.predict(Batch(**arrays), per_image=False, disable_tqdm=True)
-        finally:
-            self.current = None
+        with self._run_on(prepared) as arrays:
+            output = self.trainer.predict(Batch(**arrays), per_image=False, disable_tqdm=True)
         return prepared.coverage.predictions(
             _host(output["energy"]).reshape(-1), _host(output["forces"]).reshape(-1, 3) if forces else None
         )
+
+    def n_edges(self, prepared: _Prepared) -> int:
+        """Return the number of edges; GemNet-OC's graphs of other kinds do not count."""
+        return len(prepared.edges[self.limits[0]].target)
+
+    def differentiable(self, prepared: _Prepared) -> tuple[torch.Tensor, ...]:
+        """Return energies and forces, before they are scaled."""
+        from torch_geometric.data import Batch
+
+        with self._run_on(prepared) as arrays:
+            output = self.trainer._forward(Batch(**arrays))  # noqa: SLF001 - the rest of predict() detaches
+        return output["energy"], output["forces"]
+
+    @contextlib.contextmanager
+    def _run_on(self, prepared: _Prepared) -> Iterator[dict[str, torch.Tensor]]:
+        """Let the network find the graphs of a batch, and yield what the package's batch is made of."""
+        self.current = prepared
+        try:
+            with repeatable(self.seed, self.device):
+                yield {**prepared.arrays, "pos": prepared.arrays["pos"].detach()}  # the network marks the positions
+        finally:
+            self.current = None
 
     def _coverage(self, batch: StructureBatch) -> Coverage:
         coverage = Coverage.of(batch)

@@ -19,7 +19,7 @@ import numpy as np
 from mlipbench.adapters.coverage import Coverage
 from mlipbench.adapters.mace_names import find_file
 from mlipbench.adapters.patching import repeatable
-from mlipbench.adapters.weights import checked, load_pickle
+from mlipbench.adapters.weights import checked, frozen, load_pickle
 from mlipbench.elements import SYMBOLS
 from mlipbench.errors import ConfigError, PrerequisiteError
 from mlipbench.models.interface import Adapter, Predictions, Property
@@ -68,6 +68,7 @@ class MaceAdapter(Adapter):
         head: Index of the head.
         rows: Shape (119,), place of each atomic number among the elements of the model, -1 where it has none.
         weights_sha256: Checksum of weights found by name, None for a file.
+        trainable: Names of the parameters that training changes.
     """
 
     model: Any
@@ -76,6 +77,7 @@ class MaceAdapter(Adapter):
     head: int
     rows: Any
     weights_sha256: str | None = None
+    trainable: frozenset[str] | None = None
 
     @classmethod
     def load(cls, request: LoadRequest) -> Self:
@@ -109,14 +111,25 @@ class MaceAdapter(Adapter):
             )
         _check_features(model, path)
         dtype = torch.float64 if request.dtype == "float64" else torch.float32
-        model = model.to(device=request.device, dtype=dtype).eval().requires_grad_(requires_grad=False)
+        model = model.to(device=request.device, dtype=dtype).eval()
+        trainable = frozen(model)
         rows = np.full(len(SYMBOLS), -1)
         rows[model.atomic_numbers.cpu().numpy()] = np.arange(len(model.atomic_numbers))
-        return cls(model, request.device, dtype, _head(model, request.kwargs.get("head")), rows, sha256)
+        head = _head(model, request.kwargs.get("head"))
+        return cls(model, request.device, dtype, head, rows, sha256, trainable)
 
     def module(self) -> Any:
         """Return the network."""
         return self.model
+
+    def n_edges(self, prepared: _Prepared) -> int:
+        """Return the number of edges."""
+        return int(prepared.arrays["edge_index"].shape[1])
+
+    def differentiable(self, prepared: _Prepared) -> tuple[torch.Tensor, ...]:
+        """Return the energies."""
+        with repeatable(0, self.device):
+            return (self.model(dict(prepared.arrays), compute_force=False)["energy"],)
 
     @property
     def cutoff(self) -> float:

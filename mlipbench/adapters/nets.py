@@ -15,9 +15,11 @@ from mlipbench.errors import ConfigError
 from mlipbench.models.interface import Adapter, Predictions, Property
 from mlipbench.nets.graph import find_neighbors, make_graph
 from mlipbench.nets.load import load_network
+from mlipbench.nets.messages import as_written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     from mlipbench.checkpoint import CheckpointRecord
     from mlipbench.models.interface import LoadRequest
@@ -66,6 +68,7 @@ class NetsAdapter(Adapter):
         self._device = device
         self._covered = np.zeros(len(SYMBOLS) + 1, dtype=np.bool_)
         self._covered[list(record.elements)] = True
+        self.trainable = frozenset(name for name, _ in network.named_parameters())
         self._reference = ReferenceEnergies.of_checkpoint(record.energy_reference)
 
     @classmethod
@@ -130,6 +133,19 @@ class NetsAdapter(Adapter):
     def module(self) -> Any:
         """Return the network."""
         return self._network
+
+    def n_edges(self, prepared: Prepared) -> int:
+        """Return the number of edges."""
+        return int(prepared.graph.vectors.shape[0])
+
+    def differentiable(self, prepared: Prepared) -> tuple[torch.Tensor, ...]:
+        """Return the energies, and the forces where they are no gradient."""
+        output = self._network(prepared.graph, forces=not self._network.conservative)
+        return tuple(tensor for tensor in output if tensor is not None)
+
+    def countable(self) -> AbstractContextManager[None]:
+        """Return a context in which filters are products with all Gaussians, as on a GPU."""
+        return as_written(self._network)
 
     def _coverage(self, batch: StructureBatch) -> tuple[BoolArray, dict[int, str]]:
         known = self._covered[np.minimum(batch.numbers, len(self._covered) - 1)]

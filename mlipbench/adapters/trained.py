@@ -19,6 +19,7 @@ from mlipbench.recipe import Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     from mlipbench.models.interface import LoadRequest
     from mlipbench.structures import StructureBatch
@@ -67,6 +68,7 @@ class TrainedAdapter(Adapter):
     def __init__(self, record: CheckpointRecord, inner: Adapter) -> None:
         """Keep the adapter and lay out the reference energies."""
         self._inner = inner
+        self.trainable = inner.trainable
         self._reference = ReferenceEnergies.of_checkpoint(record.energy_reference)
         self._known = np.zeros(len(SYMBOLS), dtype=np.bool_)
         self._known[list(record.elements)] = True
@@ -95,6 +97,18 @@ class TrainedAdapter(Adapter):
     def module(self) -> Any:
         """Return the network."""
         return self._inner.module()
+
+    def n_edges(self, prepared: _Prepared) -> int | None:
+        """Return the number of edges, as the package's adapter tells."""
+        return None if prepared.inner is None else self._inner.n_edges(prepared.inner)
+
+    def differentiable(self, prepared: _Prepared) -> tuple[Any, ...] | None:
+        """Return what the package's adapter does."""
+        return None if prepared.inner is None else self._inner.differentiable(prepared.inner)
+
+    def countable(self) -> AbstractContextManager[None]:
+        """Return what the package's adapter does."""
+        return self._inner.countable()
 
     @property
     def cutoff(self) -> float | None:

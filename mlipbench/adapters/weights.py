@@ -102,3 +102,10 @@ def load_pickle(path: Path, kind: str, device: str = "cpu") -> Any:
         return torch.load(path, map_location=device, weights_only=False)
     except UNREADABLE as error:
         raise unreadable(path, kind, error) from error
+
+
+def frozen(module: Any) -> frozenset[str]:
+    """Let no parameter of a module require a gradient, and return the names of those that did."""
+    names = frozenset(name for name, tensor in module.named_parameters() if tensor.requires_grad)
+    module.requires_grad_(requires_grad=False)
+    return names

@@ -237,9 +237,13 @@ class _Build:
         Raises:
             PrerequisiteError: It does not.
         """
+        from packaging.utils import canonicalize_version
+
         installed = probe(target / "bin" / "python")
+        # some packages spell their version in another way than the index: 1.0-3 is 1.0.post3
+        found = {name: canonicalize_version(version) for name, version in installed.packages.items()}
         pins = lock.packages.items()
-        wrong = [f"{name}=={version}" for name, version in pins if installed.packages.get(name) != version]
+        wrong = [f"{name}=={version}" for name, version in pins if found.get(name) != canonicalize_version(version)]
         wrong = wrong or unmet_requirements(self.family.effective(), installed)
         if wrong:
             raise PrerequisiteError(

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mlipbench.cost import Call, Stage
+from mlipbench.cost import Call, CostFacts, Stage
 from mlipbench.errors import MlipbenchError, StorageError, WorkerError
 from mlipbench.execution.failures import WorkerLostError, as_error
-from mlipbench.execution.requests import measure_message
+from mlipbench.execution.requests import count_message, measure_message
 from mlipbench.execution.watch import machine_limit
 from mlipbench.models.interface import Property
 from mlipbench.protocol import MessageKind
@@ -39,6 +39,8 @@ STABLE: Final = 1.1
 """Warm-up ends once the slowest of three calls took at most this much longer than the fastest."""
 LATENCY_SHARE: Final = 0.6
 """Of a model's time, what may be over when the last round of single structures ends; the rest is for batches."""
+COUNTED: Final = 4
+"""Structures that operations are counted on."""
 SIZE_ROUNDS: Final = 4
 GAIN: Final = 1.05
 PATIENCE: Final = 2
@@ -61,6 +63,7 @@ class Contender:
         spent: Seconds that its turns took.
         last_turn: Seconds that its last turn with single structures took.
         error: Why it has no latency, or None.
+        facts: What was counted, or why it could not be.
         limit: Why no larger batch was measured, where the model or the machine is to blame.
     """
 
@@ -71,6 +74,7 @@ class Contender:
     spent: float = 0.0
     last_turn: float = 0.0
     error: MlipbenchError | None = None
+    facts: CostFacts | str = "nothing was counted"
     limit: str | None = None
 
     def median(self, stage: Stage, size: int = 1) -> float:
@@ -161,11 +165,29 @@ class Contest:
                 if len(seconds) > len(last) and max(last) <= STABLE * min(last):
                     break
             self._measure(contender, _Turn(Stage.WARM_UP, len(seconds), self._drawn(0, 1)), ENERGY)
+            self._count(contender)
         except StorageError:  # no model's fault
             raise
         except MlipbenchError as error:  # it cannot be loaded, or fails at once
             contender.error = error
             self._display.note(f"{contender.name}: {error.problem}")
+
+    def _count(self, contender: Contender) -> None:
+        """Have the operations of a call counted, on structures evenly spaced among those that are measured."""
+        if not contender.counted:
+            return
+        places = np.linspace(0, self._structures.n_structures - 1, COUNTED).round().astype(np.int64)
+        batch = self._structures.select(np.unique(places))
+        try:
+            client = contender.predictor.client()
+            reply = client.request(count_message(contender.predictor.next_request(), batch, BOTH))
+            if reply.kind == MessageKind.FAILED:
+                contender.facts = as_error(reply).problem
+            else:
+                contender.facts = CostFacts.from_header(reply.header)
+        except (WorkerLostError, ValueError) as error:
+            contender.predictor.close()
+            contender.facts = str(error)
 
     def _latency(self) -> None:
         """Let the models take turns with single structures."""

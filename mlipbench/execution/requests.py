@@ -139,6 +139,12 @@ def advance_message(
     return Message(MessageKind.ADVANCE, header, arrays)
 
 
+def count_message(request_id: int, batch: StructureBatch, properties: frozenset[Property]) -> Message:
+    """Return the request to count parameters and operations of the model on `batch`."""
+    header = {"id": request_id, "properties": sorted(properties)}
+    return Message(MessageKind.COUNT, header, batch_arrays(batch))
+
+
 def measure_message(
     request_id: int, batch: StructureBatch, properties: frozenset[Property], told: Mapping[str, Any]
 ) -> Message:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -153,9 +154,12 @@ class Adapter(ABC):
 
     Attributes:
         weights_sha256: Checksum of weights that the package found by name; None otherwise.
+        trainable: Names of the parameters of `module()` that training changes, where the adapter has frozen them; None
+            where ``requires_grad`` says it.
     """
 
     weights_sha256: str | None = None
+    trainable: frozenset[str] | None = None
 
     @property
     def cutoff(self) -> float | None:
@@ -192,6 +196,36 @@ class Adapter(ABC):
     def module(self) -> Any | None:
         """Return the ``torch.nn.Module``, or None where there is none."""
         return None
+
+    def n_edges(self, prepared: Any) -> int | None:
+        """Return how many edges the model's graph has, each direction counted, after `forward` has run on it.
+
+        None where the package does not tell.
+
+        Args:
+            prepared: What `prepare` returned.
+        """
+        del prepared
+        return None
+
+    def differentiable(self, prepared: Any) -> tuple[Any, ...] | None:
+        """Return outputs as tensors that autograd connects with the parameters: energies, and forces of their own.
+
+        Forces that are the gradient of the energy depend on no parameter that the energy does not depend on, and may be
+        left out. Called with gradients switched on. None where the package gives no such tensors.
+
+        Args:
+            prepared: What `prepare` returned.
+        """
+        del prepared
+        return None
+
+    def countable(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which the model does as written what it otherwise does by a shorter way of its own.
+
+        Operations are counted in it, so that their number depends on neither device nor kernels.
+        """
+        return contextlib.nullcontext()
 
 
 class FittedAdapter(Adapter):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -12,6 +13,8 @@ from mlipbench.nets.radial import GaussianBasis, polynomial_envelope, polynomial
 from mlipbench.nets.segments import segment_sum, take
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mlipbench.nets.graph import Graph
 
 
@@ -47,16 +50,19 @@ class MessageBasis(nn.Module):
         self.cutoff = cutoff
         self.columns = columns
         self.smooth = smooth
+        self.blocks = True
 
     def forward(self, vectors: Tensor, graph: Graph) -> EdgeBasis | BlockedEdges:
         """Return the basis of edges with these vectors, shape (n_edges, 3), Å; unit vectors keep the direction.
 
-        On a processor edges go in blocks, unless a compiler does better or derivatives of forces are to be taken.
+        On a processor edges go in blocks, unless a compiler does better, derivatives of forces are to be taken, or
+        `as_written` forbids it.
         """
         distances = vectors.square().sum(1).sqrt()
         units = vectors / distances[:, None]
         twice = self.training and vectors.requires_grad
-        if vectors.device.type == "cpu" and vectors.dtype in REACH and not (twice or torch.compiler.is_compiling()):
+        blocks = self.blocks and vectors.device.type == "cpu" and vectors.dtype in REACH
+        if blocks and not (twice or torch.compiler.is_compiling()):
             with torch.no_grad():
                 window = self._window(distances, want_slopes=vectors.requires_grad)
             return BlockedEdges(distances, units, window, self.gaussians.size, graph, self.columns)
@@ -80,6 +86,19 @@ class MessageBasis(nn.Module):
             bias_slope = slope if self.smooth else torch.zeros_like(slope)
             slopes = torch.cat([values * (slope - envelope * away * scale), bias_slope], 1)
         return Window(torch.cat([indices, last], 1), weights, slopes)
+
+
+@contextmanager
+def as_written(network: nn.Module) -> Iterator[None]:
+    """Let a network form the messages of all edges at once, with all Gaussians, as on a GPU."""
+    bases = [part for part in network.modules() if isinstance(part, MessageBasis)]
+    for basis in bases:
+        basis.blocks = False
+    try:
+        yield
+    finally:
+        for basis in bases:
+            basis.blocks = True
 
 
 def edge_messages(

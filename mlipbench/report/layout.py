@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mlipbench.report.table import Column, Table
 
 _MOST_COLUMNS: Final = 6
+_MOST_COSTS: Final = 9
 _MOST_SPLITS: Final = 2
 _ARROWS: Final = MappingProxyType({Direction.LOWER: " ↓", Direction.HIGHER: " ↑", Direction.NEITHER: ""})
 _DIGITS: Final = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -43,7 +44,7 @@ def blocks(table: Table, *, by_metric: bool = False) -> tuple[Block, ...]:
     """
     columns = table.columns
     if any(column.about for column in columns) and len({column.head for column in columns}) <= _MOST_SPLITS:
-        return tuple(_families(columns))
+        return tuple(_families(columns, whole=len(columns) <= _MOST_COSTS))
     if len(columns) <= _MOST_COLUMNS and not by_metric:
         labels = tuple(f"{column.head}: {_quantity(column)}" for column in columns)
         return (Block("", tuple(range(len(columns))), labels),)
@@ -59,21 +60,19 @@ def blocks(table: Table, *, by_metric: bool = False) -> tuple[Block, ...]:
     return tuple(found)
 
 
-def _families(columns: Sequence[Column]) -> Iterator[Block]:
-    """Yield what costs are about, the metrics of one thing beside each other."""
+def _families(columns: Sequence[Column], *, whole: bool) -> Iterator[Block]:
+    """Yield what costs are about, the metrics of one thing beside each other; a few are not divided."""
     several = len({column.head for column in columns}) > 1
-    for about, conditions in dict.fromkeys((column.about, column.conditions) for column in columns):
-        positions = tuple(
-            position
-            for position, column in enumerate(columns)
-            if (column.about, column.conditions) == (about, conditions)
-        )
-        labels = tuple(
-            f"{columns[position].head}: {_quantity(columns[position])}" if several else _quantity(columns[position])
-            for position in positions
-        )
-        title = f"{about or 'Accuracy'}, {conditions}" if conditions else about or "Accuracy"
-        yield Block(title, positions, labels)
+    devices = list(dict.fromkeys(column.conditions for column in columns if column.conditions))
+    together = whole and len(devices) <= 1
+    families: dict[str, list[int]] = {}
+    for position, column in enumerate(columns):
+        title = ", ".join(filter(None, [column.about or "Accuracy", column.conditions]))
+        families.setdefault(f"Times on {devices[0]}" if together and devices else title, []).append(position)
+    for title, positions in families.items():
+        heads = [f"{columns[position].head}: " if several else "" for position in positions]
+        labels = (head + _quantity(columns[position]) for head, position in zip(heads, positions, strict=True))
+        yield Block(title, tuple(positions), tuple(labels))
 
 
 def superscript(notes: Iterable[int]) -> str:

@@ -103,7 +103,14 @@ def _write(entry: _Entry, reference: str | None) -> None:
     place = {"task": Task.EFFICIENCY.value, "dataset": split.dataset, "split": split.split}
     rows = [{**place, **asdict(call)} for call in contender.calls]
     write_timings(directory.timings.with_suffix("") / f"{'.'.join(split.key)}.parquet", rows)
-    directory.write_costs(split.dataset, split.split, CostRecord(limit=contender.limit, reference=reference))
+    facts = contender.facts
+    record = CostRecord(
+        counts=None if isinstance(facts, str) else facts.as_header(),
+        counts_reason=facts if isinstance(facts, str) else None,
+        limit=contender.limit,
+        reference=reference,
+    )
+    directory.write_costs(split.dataset, split.split, record)
     failed = contender.error is not None
     outcome = {
         "status": Status.FAILED if failed else Status.OK,

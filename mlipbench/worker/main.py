@@ -47,6 +47,7 @@ HANDLERS: Final = MappingProxyType(
         MessageKind.RELAX: "mlipbench.worker.relaxation:relax",
         MessageKind.ADVANCE: "mlipbench.worker.md:advance",
         MessageKind.MEASURE: "mlipbench.worker.efficiency:measure",
+        MessageKind.COUNT: "mlipbench.worker.flops:count",
     }
 )
 _PARENT_GONE: Final = 0

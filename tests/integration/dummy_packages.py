@@ -44,9 +44,9 @@ def wheel_bytes(name: str, version: str, requires: tuple[str, ...] = (), **files
     module = name.replace("-", "_")
     info = f"{module}-{version}.dist-info"
     content = {f"{module}.py": f"version = {version!r}\n"}
-    content |= {key.replace("__", "."): text for key, text in files.items()}
     content[f"{info}/METADATA"] = metadata(name, version, requires)
     content[f"{info}/WHEEL"] = "Wheel-Version: 1.0\nGenerator: hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    content |= {key.replace("__", "."): text for key, text in files.items()}
     rows = [f"{place},sha256={_digest(text)},{len(text.encode())}" for place, text in content.items()]
     content[f"{info}/RECORD"] = "\n".join([*rows, f"{info}/RECORD,,"]) + "\n"
     buffer = io.BytesIO()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from dummy_packages import BROKEN_BACKEND, SLOW_BACKEND, Index, source, wheel
+from dummy_packages import BROKEN_BACKEND, SLOW_BACKEND, Index, metadata, source, wheel
 from environment_place import Place
 from integration_helpers import one_error
 
@@ -165,6 +165,13 @@ def test_a_package_that_does_not_compile_is_told_by_its_last_error(place):
     assert "compiling" not in line
     assert len(line) < 700
     assert environments(place) == []
+
+
+def test_a_package_may_spell_its_version_in_another_way_than_its_file(place):
+    spelt = {"tiny-1.0.post3.dist-info/METADATA": metadata("tiny", "1.0-3")}
+    wheel(place.wheels, "tiny", "1.0.post3", **spelt)
+    folder, _ = built(place, "acme")
+    assert "tiny==1.0.post3" in (folder / "requirements.lock").read_text()
 
 
 def test_overrides_take_the_place_of_what_packages_ask_for(place):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 from ase import Atoms
 from ase.build import add_adsorbate, bulk, fcc111, molecule
@@ -62,3 +64,25 @@ def assert_close(found, batch, index: int, energy: float, forces: np.ndarray, to
     atoms = slice(batch.offsets[index], batch.offsets[index + 1])
     assert abs(found.energy[index] - energy) / len(forces) <= 1e-5 * tolerance
     np.testing.assert_allclose(found.forces[atoms], forces, rtol=0, atol=1e-4 * tolerance)
+
+
+def cost_facts(adapter, frames: list[Atoms]):
+    """Return what a worker that holds the adapter counts, and check that it counts the same once more."""
+    from mlipbench.cost import CostFacts
+    from mlipbench.protocol import Message, MessageKind, batch_arrays
+    from mlipbench.structures import StructureBatch
+    from mlipbench.worker.flops import count
+    from mlipbench.worker.session import Session
+
+    reading, writing = os.pipe()
+    try:
+        request = Message(
+            MessageKind.COUNT, {"properties": sorted(MOST)}, batch_arrays(StructureBatch.from_atoms(frames))
+        )
+        session = Session(reply_fd=writing, loaded=adapter)
+        first, second = (CostFacts.from_header(count(session, request).header) for _ in range(2))
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert first == second
+    return first

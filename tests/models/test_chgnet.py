@@ -18,6 +18,7 @@ pytestmark = [
 
 from ase import Atoms  # noqa: E402
 from ase.build import bulk, fcc111, molecule  # noqa: E402
+from model_frames import cost_facts  # noqa: E402
 
 from mlipbench.adapters.chgnet import ChgnetAdapter  # noqa: E402
 from mlipbench.errors import ConfigError  # noqa: E402
@@ -247,3 +248,40 @@ def test_refuses_what_it_cannot_load(request_, problem):
 
 def test_the_module_is_the_network(adapter):
     assert sum(p.numel() for p in adapter.module().parameters()) == 412_525
+
+
+def test_operations_equal_those_of_torchs_own_counter(adapter):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    frames = [rattled(bulk("Si", cubic=True)), rattled(bulk("NaCl", "rocksalt", a=5.6), 1)]
+    facts = cost_facts(adapter, frames)
+    prepared = adapter.prepare(StructureBatch.from_atoms(frames))
+    graphs = [crystal_graph(adapter, atoms) for atoms in frames]
+    assert facts.n_edges == sum(len(graph.atom_graph) for graph in graphs)
+    for cost, properties in ((facts.energy, frozenset({Property.ENERGY})), (facts.forces, ENERGY_AND_FORCES)):
+        with FlopCounterMode(display=False) as counter:
+            adapter.forward(prepared, properties)
+        assert cost.dispatched.reason is None
+        assert cost.dispatched.flops == counter.get_total_flops() > 1e8
+    assert facts.forces.thop.reason is None
+    assert 0 < facts.forces.thop.flops < facts.forces.dispatched.flops  # it sees no backward pass
+
+
+def test_parameters(adapter):
+    """Against a backward pass of the package's own forward."""
+    atoms = rattled(bulk("NaCl", "rocksalt", a=5.6), 1)
+    counted = cost_facts(adapter, [atoms]).parameters
+    with contextlib.redirect_stdout(io.StringIO()):
+        model = type(adapter.model).load(use_device="cpu", verbose=False)
+    output = model([crystal_graph(adapter, atoms)], task="ef")
+    (output["e"].sum() + output["f"][0].square().sum()).backward()
+    trainable = [tensor for tensor in model.parameters() if tensor.requires_grad]
+    assert counted.total == sum(tensor.numel() for tensor in model.parameters()) == 412_525  # the package's figure
+    assert counted.trainable == sum(tensor.numel() for tensor in trainable)
+    assert counted.without_gradient == sum(tensor.numel() for tensor in trainable if tensor.grad is None)
+
+
+def crystal_graph(adapter, atoms):
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    return adapter.model.graph_converter(AseAtomsAdaptor.get_structure(atoms))

@@ -35,7 +35,7 @@ import torch  # noqa: E402
 from ase import Atoms  # noqa: E402
 from ase.build import bulk, molecule  # noqa: E402
 from fairchem_checkpoints import make_checkpoint, save_checkpoint  # noqa: E402
-from model_frames import ALL, MOST, assert_close, expected, periodic, slab  # noqa: E402
+from model_frames import ALL, MOST, assert_close, cost_facts, expected, periodic, slab  # noqa: E402
 
 from mlipbench.adapters.fairchem import FairchemAdapter  # noqa: E402
 from mlipbench.errors import ConfigError, PrerequisiteError  # noqa: E402
@@ -340,3 +340,24 @@ assert (torch.get_default_dtype(), torch.get_num_threads()) == before
 """
     done = subprocess.run([sys.executable, "-c", code, uma], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+@pytest.mark.parametrize("name", ["uma", "esen"])
+def test_operations_equal_those_of_torchs_own_counter(folder, name):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    adapter = load(
+        save_checkpoint(folder / f"cost-{name}.pt", name), **({"task_name": "oc20"} if name == "uma" else {})
+    )
+    frames = [slab(), periodic()["bulk"]]
+    facts = cost_facts(adapter, frames)
+    prepared = adapter.prepare(StructureBatch.from_atoms(frames))
+    with FlopCounterMode(display=False) as counter:
+        adapter.forward(prepared, MOST)
+    assert facts.forces.dispatched.reason is None
+    assert facts.forces.dispatched.flops == counter.get_total_flops() > 1e6
+    assert facts.energy == facts.forces  # the package predicts all it can
+    assert facts.n_edges is None
+    assert facts.parameters.total == sum(p.numel() for p in adapter.module().parameters())
+    assert facts.parameters.reason is None
+    assert 0 <= facts.parameters.without_gradient < facts.parameters.trainable / 2

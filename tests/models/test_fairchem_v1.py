@@ -32,7 +32,7 @@ import torch  # noqa: E402
 from ase import Atoms  # noqa: E402
 from ase.build import bulk, fcc111, molecule  # noqa: E402
 from fairchem_v1_checkpoints import MODELS, NORMALIZERS, make_checkpoint, save_checkpoint  # noqa: E402
-from model_frames import ALL, MOST, assert_close, expected, periodic, slab  # noqa: E402
+from model_frames import ALL, MOST, assert_close, cost_facts, expected, periodic, slab  # noqa: E402
 
 from mlipbench.adapters import fairchem_v1  # noqa: E402
 from mlipbench.adapters.fairchem_v1 import FairchemV1Adapter  # noqa: E402
@@ -346,3 +346,35 @@ def test_exported_arrays_are_those_the_package_writes(tmp_path):
     for name, values in ours.items():
         assert values.dtype == written[name].dtype
         assert values.tolist() == written[name].tolist()
+
+
+@pytest.mark.parametrize("name", ["gemnet-dt", "gemnet-t", "schnet", "painn"])
+def test_operations_equal_those_of_torchs_own_counter(folder, name):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    adapter = load(save_checkpoint(folder / f"cost-{name}.pt", name))
+    batch = StructureBatch.from_atoms([slab(), periodic()["bulk"]])
+    facts = cost_facts(adapter, [slab(), periodic()["bulk"]])
+    prepared = adapter.prepare(batch)
+    with FlopCounterMode(display=False) as counter:
+        adapter.forward(prepared, MOST)
+    assert facts.n_edges == len(find_edges(wrapped(batch), adapter.limits[0]).target)
+    assert facts.forces.dispatched.reason is None
+    assert facts.forces.dispatched.flops == counter.get_total_flops() > 1e5
+    assert facts.energy == facts.forces  # the package predicts both or nothing
+    assert facts.forces.thop.reason is None
+    total, backward = sum(p.numel() for p in adapter.module().parameters()), idle_parameters(adapter, prepared)
+    assert (facts.parameters.total, facts.parameters.without_gradient) == (total, backward)
+
+
+def idle_parameters(adapter, prepared) -> int:
+    """Return how many parameters a backward pass of energies and forces leaves without a gradient."""
+    parameters = [p for name, p in adapter.module().named_parameters() if name in adapter.trainable]
+    for tensor in parameters:
+        tensor.requires_grad_()
+    sum(output.square().sum() for output in adapter.differentiable(prepared)).backward()
+    idle = sum(tensor.numel() for tensor in parameters if tensor.grad is None)
+    for tensor in parameters:
+        tensor.grad = None
+        tensor.requires_grad_(requires_grad=False)
+    return idle

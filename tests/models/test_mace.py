@@ -23,7 +23,7 @@ import torch  # noqa: E402
 from ase import Atoms  # noqa: E402
 from ase.build import bulk, molecule  # noqa: E402
 from mace_checkpoints import make_mace, save_mace  # noqa: E402
-from model_frames import ALL, MOST, assert_close, expected, periodic, rattled, slab  # noqa: E402
+from model_frames import ALL, MOST, assert_close, cost_facts, expected, periodic, rattled, slab  # noqa: E402
 
 from mlipbench.adapters.mace import MaceAdapter  # noqa: E402
 from mlipbench.errors import ConfigError, PrerequisiteError  # noqa: E402
@@ -319,3 +319,39 @@ def test_offline_one_line_says_within_seconds_what_to_put_where(monkeypatch, tmp
 def test_loading_says_nothing_on_stdout(capfd, checkpoint):
     load(checkpoint)
     assert capfd.readouterr().out == ""
+
+
+def test_operations_equal_those_of_torchs_own_counter(adapter):
+    """Which works here: MACE marks positions as a leaf, but is given them by a dictionary."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    frames = [slab(), molecule("CH3CH2OH")]
+    batch = StructureBatch.from_atoms(frames)
+    facts = cost_facts(adapter, frames)
+    assert (facts.n_structures, facts.n_atoms) == (2, 14 + 9)
+    assert facts.n_edges == neighbor_list(batch, 5.0).n_edges
+    prepared = adapter.prepare(batch)
+    for cost, properties in ((facts.energy, frozenset({Property.ENERGY})), (facts.forces, MOST)):
+        with FlopCounterMode(display=False) as counter:
+            adapter.forward(prepared, properties)
+        assert cost.dispatched.reason is None
+        assert cost.dispatched.flops == counter.get_total_flops() > 1e6
+    assert facts.forces.dispatched.flops > 1.2 * facts.energy.dispatched.flops
+    assert facts.forces.thop.macs is None
+    assert "ScriptModule" in facts.forces.thop.reason
+    assert facts.parameters.total == facts.parameters.trainable == sum(p.numel() for p in adapter.model.parameters())
+    assert facts.parameters.without_gradient == idle_parameters(adapter, batch)
+    assert not any("total_" in name for name, _ in adapter.model.named_buffers())
+    found = adapter.predict(batch, MOST)
+    assert np.isfinite(found.forces).all()
+
+
+def idle_parameters(adapter, batch) -> int:
+    """Return how many parameters a backward pass of energies and forces in training leaves without a gradient."""
+    import copy
+
+    model = copy.deepcopy(adapter.model).requires_grad_(requires_grad=True)
+    arrays = dict(adapter.prepare(batch).arrays)
+    output = model(arrays, training=True, compute_force=True)
+    (output["energy"].square().sum() + output["forces"].square().sum()).backward()
+    return sum(tensor.numel() for tensor in model.parameters() if tensor.grad is None)

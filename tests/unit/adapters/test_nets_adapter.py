@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,10 +13,14 @@ from ase.build import bulk, molecule  # noqa: E402 - after torch
 from net_checkpoints import save_network  # noqa: E402
 
 from mlipbench.adapters.nets import NetsAdapter  # noqa: E402
+from mlipbench.cost import CostFacts  # noqa: E402
 from mlipbench.errors import ConfigError, PrerequisiteError  # noqa: E402
 from mlipbench.models.interface import LoadRequest, Property  # noqa: E402
+from mlipbench.protocol import Message, MessageKind, batch_arrays  # noqa: E402
 from mlipbench.structures import StructureBatch  # noqa: E402
 from mlipbench.structures.neighbors import neighbor_list  # noqa: E402
+from mlipbench.worker.flops import count  # noqa: E402
+from mlipbench.worker.session import Session  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,3 +112,40 @@ def test_refusals(tmp_path: Path) -> None:
     save_network(tmp_path, "painn", per_element=REFERENCE)
     with pytest.raises(ConfigError, match="takes no argument 'cutoff'"):
         load(tmp_path, kwargs={"cutoff": 3.0})
+
+
+def test_counting_sees_the_network_as_written_and_its_own_edges(tmp_path: Path) -> None:
+    pytest.importorskip("thop")
+    save_network(tmp_path, "leignn", per_element=REFERENCE)
+    adapter = load(tmp_path, dtype="float32")
+    frames = batch(bulk("Cu", cubic=True) * (2, 2, 2), molecule("SH2"), molecule("CO"))
+    reading, writing = os.pipe()
+    request = Message(MessageKind.COUNT, {"properties": ["energy", "forces"]}, batch_arrays(frames))
+    facts = CostFacts.from_header(count(Session(reply_fd=writing, loaded=adapter), request).header)
+    os.close(reading)
+    os.close(writing)
+    assert (facts.n_structures, facts.n_atoms) == (2, 34)
+    # fcc Cu has 12 + 6 + 24 neighbours within the cutoff of 5 Å, each carbon and oxygen one
+    assert facts.n_edges == 32 * 42 + 2
+    h, layers, radial = 16, 3, 32  # the closed form of docs/tasks/efficiency.md
+    multiply_adds = (
+        34 * ((18 * layers - 3) * h**2 + 3.5 * h)
+        + facts.n_edges * radial * h * (3 * layers - 1)
+        + 2 * (7 * layers - 6) * h**2
+    )
+    assert facts.forces.dispatched.flops == 2 * multiply_adds
+    assert facts.energy.dispatched.flops == 2 * (multiply_adds - 34 * (4 * h**2 + 3 * h))
+    assert facts.parameters.trainable == facts.parameters.total
+    assert facts.parameters.without_gradient == (3 * h * h + 2 * h + h * h) + h * h
+    assert facts.forces.thop.reason is None
+    assert not any(tensor.requires_grad for tensor in adapter.module().parameters())
+
+
+def test_counting_where_the_network_covers_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("thop")
+    save_network(tmp_path, "painn", per_element=REFERENCE)
+    request = Message(MessageKind.COUNT, {"properties": ["energy", "forces"]}, batch_arrays(batch(molecule("SH2"))))
+    facts = CostFacts.from_header(count(Session(reply_fd=-1, loaded=load(tmp_path)), request).header)
+    assert (facts.n_structures, facts.n_atoms, facts.n_edges) == (0, 0, None)
+    assert facts.forces.dispatched.reason == "the checkpoint was not trained on S"
+    assert facts.parameters.total > 0
