@@ -63,12 +63,28 @@ def percentile(seconds: FloatArray, rounds: IntArray, share: float) -> Estimate:
     names = np.unique(rounds)
     if len(names) < FEWEST_ROUNDS:
         return Estimate(value, None, None, n, f"{len(names)} rounds are too few for an interval")
-    members = [seconds[rounds == name] for name in names]
-    generator = np.random.Generator(np.random.PCG64(_RESAMPLING.seed))
-    draws = generator.integers(0, len(members), size=(_RESAMPLING.resamples, len(members)))
-    found = [float(np.quantile(np.concatenate([members[one] for one in draw]), share)) for draw in draws]
-    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(_resampled(seconds, rounds, share), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(value, min(float(low), value), max(float(high), value), n)
+
+
+def _resampled(seconds: FloatArray, rounds: IntArray, share: float) -> FloatArray:
+    """Return a percentile of resamples of whole rounds, shape (n_resamples,)."""
+    _, member, counts = np.unique(rounds, return_inverse=True, return_counts=True)
+    table = np.full((len(counts), counts.max()), np.inf)
+    place = np.arange(len(seconds)) - np.repeat(np.cumsum(counts) - counts, counts)
+    order = np.argsort(member, kind="stable")
+    table[member[order], place] = seconds[order]
+    generator = np.random.Generator(np.random.PCG64(_RESAMPLING.seed))
+    draws = generator.integers(0, len(counts), size=(_RESAMPLING.resamples, len(counts)))
+    values = np.sort(table[draws].reshape(len(draws), -1), axis=1)
+    last = counts[draws].sum(axis=1) - 1  # what follows is padding
+    below = np.floor(share * last).astype(np.int64)
+    part = share * last - below
+    lower, upper = (
+        np.take_along_axis(values, at[:, None], axis=1)[:, 0] for at in (below, np.minimum(below + 1, last))
+    )
+    found: FloatArray = lower + part * (upper - lower)
+    return found
 
 
 def paired_ratio(seconds: FloatArray, reference: FloatArray, rounds: IntArray) -> Estimate:
