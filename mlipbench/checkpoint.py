@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from mlipbench.errors import ConfigError, PrerequisiteError
 from mlipbench.recipe import Recipe, ReferenceKind, TrainedOn, Trainer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 FORMAT: Final = 1
@@ -101,6 +102,39 @@ class Verdict(_Closed):
     trained: bool
 
 
+class StepTimes(_Closed):
+    """How long the optimiser steps of a training took, whole ones, validations and saving apart.
+
+    Attributes:
+        n: Steps that were measured and count.
+        skipped: Steps before these that do not count: caches, allocators and threads were still cold.
+        median: Seconds of a step.
+        p25: Lower quartile, seconds.
+        p75: Upper quartile, seconds.
+        batch: Structures of a step, over all processes.
+        device: Device type, ``cpu`` or ``cuda``.
+        processes: Number of processes that trained together.
+        threads: Threads of each.
+        processor: Name of the processor, as of `mlipbench.machine.processor`.
+    """
+
+    n: PositiveInt
+    skipped: NonNegativeInt
+    median: PositiveFloat
+    p25: PositiveFloat
+    p75: PositiveFloat
+    batch: PositiveInt
+    device: str
+    processes: PositiveInt = 1
+    threads: PositiveInt
+    processor: str
+
+    @property
+    def samples_per_second(self) -> float:
+        """Structures learned from in a second: a batch over the median."""
+        return self.batch / self.median
+
+
 class CheckpointRecord(_Closed):
     """Everything about a checkpoint but its weights.
 
@@ -127,6 +161,7 @@ class CheckpointRecord(_Closed):
         packages: Versions of packages.
         code: `mlipbench.version.code_version` of the code that trained it.
         settings: What another package's trainer was told, and how the recipe was put into its terms; empty for ours.
+        step_times: How long its optimiser steps took at the learning rate chosen; None where that was not measured.
         weights_file: Name of the file of the weights.
         weights_sha256: Its checksum.
     """
@@ -153,6 +188,7 @@ class CheckpointRecord(_Closed):
     packages: dict[str, str] = {}
     code: str
     settings: dict[str, Any] = {}
+    step_times: StepTimes | None = None
     weights_file: Literal["model.safetensors", "model.pt"] = WEIGHTS_FILE
     weights_sha256: str
 
@@ -207,6 +243,26 @@ def read_checkpoint(folder: Path) -> CheckpointRecord:
             remedy="the file is truncated or changed; copy it again or train it again",
         )  # fmt: skip
     return record
+
+
+def step_times_of(facts: Mapping[str, Any]) -> StepTimes | None:
+    """Return how long the steps of a training took, None where that was not measured.
+
+    Args:
+        facts: What a manifest keeps of a checkpoint, as of `mlipbench.runner.training.checkpoint_facts`; empty, or
+            without step times, for other models and for checkpoints of earlier versions.
+
+    Raises:
+        ConfigError: What is kept is no `StepTimes`.
+    """
+    found = facts.get("step_times")
+    if found is None:
+        return None
+    try:
+        return StepTimes.model_validate(found)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]["msg"]
+        raise ConfigError(f"not step times of this version: {problem}", where="step_times") from None
 
 
 def checkpoint_sha256(folder: Path) -> str:

@@ -118,6 +118,7 @@ class FairchemV1Bridge(Bridge):
             checkpoints = folder / "checkpoints" / _RUN
             trainer.resume(checkpoints / _CHECKPOINT)
             report.begin(trainer.step)
+            report.clock.start()
             try:
                 trainer.train(disable_eval_tqdm=True)
             except RuntimeError as error:
@@ -278,6 +279,7 @@ class _FollowedTrainer(OCPTrainer):
         super().update_best(primary_metric, val_metrics, disable_eval_tqdm)
         fresh = self.save(checkpoint_file=f"{_CHECKPOINT}.new")
         Path(fresh).replace(Path(fresh).with_name(_CHECKPOINT))
+        self._report.clock.start()
 
     def resume(self, path: Path) -> None:
         """Go on where an earlier process kept a checkpoint, if it did.
@@ -303,14 +305,20 @@ class _Told:
         self._rate = 0.0
 
     def log(self, values: dict[str, Any], step: int, split: str = "") -> None:
-        """Tell of a step or of a validation; norms of gradients are passed over."""
+        """Tell of a step, how long it took, or of a validation; norms of gradients are passed over.
+
+        A step begins where the one before it, or the validation after that, has ended: it includes the wait for its
+        batch and the package's own metrics.
+        """
         if "loss" not in values:
             return
         errors = float(values["energy_mae"]), float(values["forces_mae"])
         if split == "train":
+            self._report.clock.stop()
             self._rate = float(values["lr"])
             # the loss takes a prediction that is NaN for zero
             self._report.step(step, float(values["loss"]) + 0.0 * sum(errors))
+            self._report.clock.start()
         else:
             self._report.evaluation(step, self._rate, errors)
 

@@ -67,7 +67,11 @@ class MaceBridge(Bridge):
         return self._epochs.epochs * self._epochs.steps
 
     def train(self, folder: Path, learning_rate: float, report: Report) -> Made:
-        """Train at one learning rate; a training that was killed goes on at MACE's last checkpoint."""
+        """Train at one learning rate; a training that was killed goes on at MACE's last checkpoint.
+
+        A step takes the time that MACE writes beside its loss: from the move of the batch to the device to the averaged
+        weights, without the wait for the batch.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         material, epochs = self.material, self._epochs
         for name, data, targets in (
@@ -86,6 +90,7 @@ class MaceBridge(Bridge):
             for line in lines:
                 if line["mode"] == "opt":
                     step += 1
+                    report.clock.add(float(line["time"]))
                     report.step(step, float(line["loss"]))
                 elif line["epoch"] is not None:
                     rate = learning_rate * self._gamma() ** line["epoch"]

@@ -17,7 +17,13 @@ except importlib.metadata.PackageNotFoundError:
 pytestmark = [pytest.mark.fairchem, pytest.mark.timeout(900), pytest.mark.filterwarnings("ignore")]
 
 import torch
-from bridge_toys import job_for, save, trained, whole_and_resumed
+from bridge_toys import (
+    job_for,
+    save,
+    step_times_where_only_the_optimiser_takes_time,
+    trained,
+    whole_and_resumed,
+)
 
 from mlipbench.errors import ConfigError, WorkerError
 from mlipbench.recipe import Trainer
@@ -167,6 +173,12 @@ def test_a_training_leaves_a_checkpoint_whose_adapter_adds_the_reference_back(
 
 def test_killed_and_started_again_it_ends_with_the_same_weights(split: Split, bridge: Any, tmp_path: Path) -> None:
     whole_and_resumed(job(split), bridge.FairchemBridge, 6, tmp_path)
+
+
+def test_step_times_are_those_of_whole_steps_without_validations(split: Split, bridge: Any, tmp_path: Path) -> None:
+    found = step_times_where_only_the_optimiser_takes_time(job(split), bridge.FairchemBridge, tmp_path / "made")
+    assert (found.n, found.skipped, found.batch) == (8, 2, 4)
+    assert (found.p25, found.median, found.p75) == (1.0, 1.0, 1.0)
 
 
 def test_a_loss_that_is_no_number_is_told(split: Split, bridge: Any, tmp_path: Path) -> None:

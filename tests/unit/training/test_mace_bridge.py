@@ -29,6 +29,7 @@ from mlipbench.training.bridges.bridge import Material
 from mlipbench.training.bridges.drive import train_bridged
 from mlipbench.training.bridges.mace import MaceBridge, energy_weights
 from mlipbench.training.bridges.report import Report
+from mlipbench.training.events import EventLog
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -188,6 +189,22 @@ def test_a_killed_training_goes_on_at_the_checkpoint_of_the_package(
     begun = [line for line in events(folder) if line["kind"] == "begin"]
     assert [line.get("step", 0) for line in begun] == [0, 3 * epoch]
     assert [point.step for point in record.curve] == [3, 6, 9, 12, 15]
+
+
+def test_step_times_are_those_that_the_package_writes(split: Split, tmp_path: Path) -> None:
+    made = job(split)
+    log = EventLog(tmp_path)
+    report = Report(tmp_path / "report", made, 1e-2, (15, 3), log)
+    MaceBridge(made, Material.of(made)).train(tmp_path / "package", 1e-2, report)
+    log.close()
+    lines = map(json.loads, (tmp_path / "package/results/mace_run-0_train.txt").read_text().splitlines())
+    written = [line["time"] for line in lines if line["mode"] == "opt"]
+    assert len(written) == 15
+    found = report.progress.step_times
+    assert found is not None
+    assert (found.n, found.skipped, found.batch) == (13, 2, 3)
+    assert found.median == pytest.approx(sorted(written[2:])[6])
+    assert found.n * found.p25 < report.progress.seconds
 
 
 def test_a_loss_that_is_no_number_is_told(split: Split, tmp_path: Path) -> None:
