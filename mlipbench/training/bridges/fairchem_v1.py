@@ -52,7 +52,26 @@ _PRESETS: Final[dict[str, dict[str, Any]]] = {
         "num_atom": 3,
         "cutoff": 6.0,
         "max_neighbors": 50,
-    }
+    },
+    # configs/oc20/s2ef/all/gemnet/gemnet-dT.yml of fairchem-core 1, but that edges are found and not stored, and that
+    # there are no fitted scale factors
+    "oc20": {
+        "num_spherical": 7,
+        "num_radial": 128,
+        "num_blocks": 3,
+        "emb_size_atom": 512,
+        "emb_size_edge": 512,
+        "emb_size_trip": 64,
+        "emb_size_rbf": 16,
+        "emb_size_cbf": 16,
+        "emb_size_bil_trip": 64,
+        "num_before_skip": 1,
+        "num_after_skip": 2,
+        "num_concat": 1,
+        "num_atom": 3,
+        "cutoff": 6.0,
+        "max_neighbors": 50,
+    },
 }
 _FIXED: Final = {
     "name": "gemnet_t",

@@ -181,6 +181,19 @@ def test_step_times_are_those_of_whole_steps_without_validations(split: Split, b
     assert (found.p25, found.median, found.p75) == (1.0, 1.0, 1.0)
 
 
+def test_uma_s_has_the_published_sizes(split: Split, bridge: Any) -> None:
+    """The published architecture with three datasets, built from the package's own modules, has 146,632,353 parameters.
+
+    A dataset takes a row of an embedding of 128 and, in the head, its own matrices: 128 x 128, 128 x 128 and 128 x 1.
+    """
+    import hydra
+
+    config = bridge.model_config(job(split, preset="uma-s", changes={}))
+    network = hydra.utils.instantiate({**config, "_recursive_": False})
+    expected = 146_632_353 - 2 * (128 + 128 * 128 + 128 * 128 + 128)
+    assert sum(weight.numel() for weight in network.parameters()) == expected
+
+
 def test_a_loss_that_is_no_number_is_told(split: Split, bridge: Any, tmp_path: Path) -> None:
     folder = tmp_path / "made"
     folder.mkdir()
