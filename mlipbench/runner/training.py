@@ -86,6 +86,7 @@ def checkpoint_facts(folder: Path) -> dict[str, Any]:
         "learning_rate": record.learning_rate,
         "steps": next(c.steps for c in record.candidates if c.learning_rate == record.learning_rate),
         "training_seconds": sum(candidate.seconds for candidate in record.candidates),
+        "step_times": None if record.step_times is None else record.step_times.model_dump(mode="json"),
         "verdict": record.verdict.model_dump(mode="json"),
         "code": record.code,
     }

@@ -89,6 +89,7 @@ def _record(
         processes=setting.fabric.world_size,
         threads=job.threads,
         hardware=_hardware(),
+        step_times=chosen.progress.step_times,
         packages={**package_versions(), "lightning-fabric": importlib.metadata.version("lightning-fabric")},
         code=", then ".join(codes),
         weights_sha256="",

@@ -20,6 +20,7 @@ from mlipbench.training.loss import Counts
 from mlipbench.training.optim import PlateauState, after_value, cosine_learning_rate, exponential_learning_rate
 from mlipbench.training.order import Order
 from mlipbench.training.state import Progress, load_state, save_state
+from mlipbench.training.steps import StepClock
 from mlipbench.version import code_version
 
 if TYPE_CHECKING:
@@ -127,11 +128,14 @@ class Training:
         self._between_looks = 1 if alone_on_cpu else _BETWEEN_LOOKS
         self._began = time.monotonic() - progress.seconds
         self._saved = self._told = time.monotonic()
+        self._clock = StepClock(self._setting.job, progress.step_times, self._fabric.world_size)
         self._tell(EventKind.BEGIN, f"goes on at step {progress.step}" if progress.step else "")
 
     def _loop(self) -> None:
         recipe, progress = self._recipe, self.progress
         stop = recipe.steps if recipe.steps is not None else np.iinfo(np.int64).max
+        looked_at = progress.step
+        self._clock.start()
         for batch, counts in ahead(self._make, range(progress.step, stop)):
             self._rate = self._next_rate()
             self._loss_sum += self._learner.step(batch.to(self._fabric.device), counts, self._rate)
@@ -141,6 +145,9 @@ class Training:
             if not due and progress.step % self._between_looks:
                 continue
             save = self._look()
+            # the loss was read, so that a GPU is done with all steps since the last look
+            self._clock.stop(progress.step - looked_at)
+            looked_at = progress.step
             over = recipe.seconds is not None and progress.seconds >= recipe.seconds
             if due or over:
                 self._evaluate()
@@ -150,6 +157,7 @@ class Training:
                 self._save()
             if time.monotonic() - self._told > _BETWEEN_EVENTS:
                 self._tell(EventKind.STEPS)
+            self._clock.start()
 
     def _make(self, step: int) -> tuple[Batch, Counts]:
         members = self._order.members(step)
@@ -206,6 +214,7 @@ class Training:
         progress.loss_sum, progress.loss_steps = 0.0, 0
         self._loss_sum.zero_()
         progress.curve.append(point)
+        progress.step_times = self._clock.times()
         if progress.best is None or criterion(point) < criterion(progress.best):
             progress.best, progress.stale = point, 0
             self._learner.keep()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mlipbench.checkpoint import Evaluation
+from mlipbench.checkpoint import Evaluation, StepTimes
 from mlipbench.errors import ConfigError
 from mlipbench.training.files import replace_file
 from mlipbench.training.optim import PlateauState
@@ -35,6 +35,7 @@ class Progress(BaseModel):
         best: The evaluation whose weights are kept.
         stale: Evaluations since.
         curve: All evaluations.
+        step_times: How long the steps took, in the process that did most of them.
         ended: Whether there is nothing left to do.
         lost: Why this learning rate came to nothing; None where it did not.
     """
@@ -51,6 +52,7 @@ class Progress(BaseModel):
     best: Evaluation | None = None
     stale: int = 0
     curve: list[Evaluation] = []
+    step_times: StepTimes | None = None
     ended: bool = False
     lost: str | None = None
 

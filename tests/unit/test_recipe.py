@@ -112,3 +112,13 @@ def test_an_unknown_recipe_lists_close_names() -> None:
 @pytest.mark.parametrize("name", recipe_names())
 def test_shipped_recipes_load_under_their_own_names(name: str) -> None:
     assert load_recipe(name).recipe == name
+
+
+def test_recipes_for_cost_differ_in_the_network_and_what_its_trainer_lacks() -> None:
+    found = [load_recipe(name) for name in recipe_names() if name.startswith("cost-")]
+    assert len(found) == 5
+    own = {"recipe", "description", "model", "preset", "schedule"}
+    first = found[0]
+    assert all(recipe.model_dump(exclude=own) == first.model_dump(exclude=own) for recipe in found)
+    # one epoch of full batches: trainers that count epochs do as many steps as the others
+    assert first.batch * first.steps == len(first.train.indices(np.arange(159)))

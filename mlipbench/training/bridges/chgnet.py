@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mlipbench.training.bridges.bridge import Material
     from mlipbench.training.bridges.report import Report
     from mlipbench.training.data import LabelledStructures
+    from mlipbench.training.steps import StepClock
     from mlipbench.typing import FloatArray, IntArray
 
 PRESETS: Final = ("0.3.0", "0.2.0", "r2scan")
@@ -89,7 +90,7 @@ class ChgnetBridge(Bridge):
             train = labelled_graphs(material.train, material.train_targets, converter)
             validation = labelled_graphs(material.validation, material.validation_targets, converter)
             order = Order(len(train), recipe.batch, recipe.seed)
-            loader = _Loader(train, order, recipe.evaluate_every, trainer.starting_epoch)
+            loader = _Loader(train, order, (recipe.evaluate_every, trainer.starting_epoch), report.clock)
             n = len(validation)
             parts = [np.arange(start, min(start + recipe.batch, n)) for start in range(0, n, recipe.batch)]
             trainer.follow(report, loader, folder / _RESUME)
@@ -192,14 +193,24 @@ def labelled_graphs(
 
 
 class _Loader:
-    """Batches of one epoch of CHGNet's: those between two validations; the next pass takes the next ones."""
+    """Batches of one epoch of CHGNet's: those between two validations; the next pass takes the next ones.
 
-    def __init__(self, examples: list[Any], order: Order, length: int, epoch: int) -> None:
+    Attributes:
+        step: Number of the step that the batch taken last is for.
+
+    Args:
+        examples: Graphs and labels.
+        order: Which of them each step takes.
+        place: Steps of an epoch, and the epoch to begin with.
+        clock: Told how long steps take: from where a batch is asked for to where the trainer comes back for another.
+    """
+
+    def __init__(self, examples: list[Any], order: Order, place: tuple[int, int], clock: StepClock) -> None:
         self._examples = examples
         self._order = order
-        self._length = length
-        self._epoch = epoch
-        self.step = epoch * length
+        self._length, self._epoch = place
+        self._clock = clock
+        self.step = self._epoch * self._length
 
     def __len__(self) -> int:
         return self._length
@@ -209,7 +220,9 @@ class _Loader:
         self._epoch += 1
         for step in range(first, first + self._length):
             self.step = step + 1
+            self._clock.start()
             yield _collated(self._examples, self._order.members(step))
+            self._clock.stop()
 
 
 class _FollowedTrainer(Trainer):

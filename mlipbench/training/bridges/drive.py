@@ -62,7 +62,7 @@ def _train_grid(bridge: Bridge, states: Path, events: EventLog) -> Candidates:
     per_epoch = -(-n_train // min(recipe.batch, n_train))
     for learning_rate in recipe.learning_rates:
         folder = states / repr(learning_rate)
-        report = Report(folder, bridge.job.identity, learning_rate, (bridge.steps, per_epoch), events)
+        report = Report(folder, bridge.job, learning_rate, (bridge.steps, per_epoch), events)
         finished = folder / "checkpoint"
         if report.progress.lost is None and not (finished / RECORD_FILE).is_file():
             _train_one(bridge, folder, report)

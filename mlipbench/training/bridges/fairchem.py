@@ -297,11 +297,18 @@ class _Told(Callback):
         values = (outputs["energy"]["energy"], outputs["forces"]["forces"])
         self._finite = all(bool(value.isfinite().all()) for value in values)
 
+    def on_train_start(self, state: State, unit: Any) -> None:
+        """Begin to measure; a step begins where the one before it, or the validation after that, has ended."""
+        del state, unit
+        self._report.clock.start()
+
     def on_train_step_end(self, state: State, unit: Any) -> None:
-        """Tell of a step."""
+        """Tell of a step and how long it took, the wait for its batch included; a GPU is done when its loss is read."""
         del state
-        loss = float(unit.last_loss) if self._finite else float("nan")
-        self._report.step(unit.train_progress.num_steps_completed, loss)
+        loss = float(unit.last_loss)
+        self._report.clock.stop()
+        self._report.step(unit.train_progress.num_steps_completed, loss if self._finite else float("nan"))
+        self._report.clock.start()
 
     def on_eval_end(self, state: State, unit: Any) -> None:
         """Tell of a validation, and keep the state."""
@@ -311,6 +318,7 @@ class _Told(Callback):
         self._states.write(unit, step)
         self._report.evaluation(step, unit.scheduler.get_last_lr()[0], (errors[0], errors[1]))
         self._states.keep_only({step, self.best_step()})
+        self._report.clock.start()
 
     def best_step(self) -> int:
         """Return the step of the smallest force error among the validations."""

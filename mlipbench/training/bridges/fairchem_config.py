@@ -25,7 +25,19 @@ _SMALL: Final[Mapping[str, Any]] = {
 }
 _PRESETS: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
     "esen": {"small": _SMALL},
-    "uma": {"small": {**_SMALL, "num_experts": 4}},
+    "uma": {
+        "small": {**_SMALL, "num_experts": 4},
+        # configs/uma/training_release/backbone/K4L2.yaml of fairchem-core 2, but with one dataset and without dropout
+        "uma-s": {
+            **_SMALL,
+            "sphere_channels": 128,
+            "hidden_channels": 128,
+            "edge_channels": 128,
+            "num_layers": 4,
+            "num_experts": 32,
+            "ff_type": "spectral",
+        },
+    },
 }
 _FIXED: Final[Mapping[str, Any]] = {
     "max_num_elements": 100,

@@ -52,7 +52,26 @@ _PRESETS: Final[dict[str, dict[str, Any]]] = {
         "num_atom": 3,
         "cutoff": 6.0,
         "max_neighbors": 50,
-    }
+    },
+    # configs/oc20/s2ef/all/gemnet/gemnet-dT.yml of fairchem-core 1, but that edges are found and not stored, and that
+    # there are no fitted scale factors
+    "oc20": {
+        "num_spherical": 7,
+        "num_radial": 128,
+        "num_blocks": 3,
+        "emb_size_atom": 512,
+        "emb_size_edge": 512,
+        "emb_size_trip": 64,
+        "emb_size_rbf": 16,
+        "emb_size_cbf": 16,
+        "emb_size_bil_trip": 64,
+        "num_before_skip": 1,
+        "num_after_skip": 2,
+        "num_concat": 1,
+        "num_atom": 3,
+        "cutoff": 6.0,
+        "max_neighbors": 50,
+    },
 }
 _FIXED: Final = {
     "name": "gemnet_t",
@@ -118,6 +137,7 @@ class FairchemV1Bridge(Bridge):
             checkpoints = folder / "checkpoints" / _RUN
             trainer.resume(checkpoints / _CHECKPOINT)
             report.begin(trainer.step)
+            report.clock.start()
             try:
                 trainer.train(disable_eval_tqdm=True)
             except RuntimeError as error:
@@ -278,6 +298,7 @@ class _FollowedTrainer(OCPTrainer):
         super().update_best(primary_metric, val_metrics, disable_eval_tqdm)
         fresh = self.save(checkpoint_file=f"{_CHECKPOINT}.new")
         Path(fresh).replace(Path(fresh).with_name(_CHECKPOINT))
+        self._report.clock.start()
 
     def resume(self, path: Path) -> None:
         """Go on where an earlier process kept a checkpoint, if it did.
@@ -303,14 +324,20 @@ class _Told:
         self._rate = 0.0
 
     def log(self, values: dict[str, Any], step: int, split: str = "") -> None:
-        """Tell of a step or of a validation; norms of gradients are passed over."""
+        """Tell of a step, how long it took, or of a validation; norms of gradients are passed over.
+
+        A step begins where the one before it, or the validation after that, has ended: it includes the wait for its
+        batch and the package's own metrics.
+        """
         if "loss" not in values:
             return
         errors = float(values["energy_mae"]), float(values["forces_mae"])
         if split == "train":
+            self._report.clock.stop()
             self._rate = float(values["lr"])
             # the loss takes a prediction that is NaN for zero
             self._report.step(step, float(values["loss"]) + 0.0 * sum(errors))
+            self._report.clock.start()
         else:
             self._report.evaluation(step, self._rate, errors)
 

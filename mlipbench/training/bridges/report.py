@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mlipbench.checkpoint import LOG_FILE, Evaluation
+from mlipbench.checkpoint import LOG_FILE, Evaluation, StepTimes
 from mlipbench.errors import ConfigError
 from mlipbench.recipe import Event, EventKind
 from mlipbench.training.curve import DivergedError, criterion, errors_text, write_log
 from mlipbench.training.files import replace_file
+from mlipbench.training.steps import StepClock
 from mlipbench.version import code_version
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mlipbench.recipe import TrainingJob
     from mlipbench.training.events import EventLog
 
 PROGRESS_FILE: Final = "progress.json"
@@ -33,6 +35,7 @@ class Progress(BaseModel):
         step: Optimiser steps done at the last validation.
         seconds: Wall time spent until then.
         curve: All validations.
+        step_times: How long the steps took, in the process that did most of them.
         lost: Why this learning rate came to nothing; None where it did not.
     """
 
@@ -43,6 +46,7 @@ class Progress(BaseModel):
     step: int = 0
     seconds: float = 0.0
     curve: list[Evaluation] = []
+    step_times: StepTimes | None = None
     lost: str | None = None
 
 
@@ -52,10 +56,11 @@ class Report:
     Attributes:
         learning_rate: The learning rate of the grid.
         progress: How far it has come.
+        clock: Takes the times of optimiser steps, from where the bridge sees them begin and end.
 
     Args:
         folder: Where progress is kept; made if it is missing.
-        identity: Of the job.
+        job: What is trained.
         learning_rate: The learning rate.
         lengths: Optimiser steps of the training, and of an epoch.
         events: Where to say what happens.
@@ -65,7 +70,7 @@ class Report:
     """
 
     def __init__(
-        self, folder: Path, identity: str, learning_rate: float, lengths: tuple[int, int], events: EventLog
+        self, folder: Path, job: TrainingJob, learning_rate: float, lengths: tuple[int, int], events: EventLog
     ) -> None:
         """Read what an earlier process kept."""
         self._folder = folder
@@ -73,7 +78,8 @@ class Report:
         self._steps, self._per_epoch = lengths
         self._events = events
         folder.mkdir(parents=True, exist_ok=True)
-        self.progress = _read(folder / PROGRESS_FILE, identity)
+        self.progress = _read(folder / PROGRESS_FILE, job.identity)
+        self.clock = StepClock(job, self.progress.step_times)
         self._step = self.progress.step
         self._losses: list[float] = []
         self._told = self._began = time.monotonic()
@@ -136,6 +142,7 @@ class Report:
             raise self.diverged("errors on the validation structures are NaN or infinite")
         self._losses = []
         progress.curve.append(point)
+        progress.step_times = self.clock.times()
         self._save()
         replace_file(self._folder / LOG_FILE, lambda path: write_log(path, progress.curve, self._per_epoch))
         self._tell(EventKind.EVALUATION, errors_text(point))

@@ -158,6 +158,12 @@ def test_gradient_of_a_loss_of_forces() -> None:
     [
         ("md17", {}, 117_953),  # MDSim's log of its run on water
         ("small", {"interactions": 3}, 238_465),  # the OC20 code base's SchNet(128, 128, 3)
+        # by hand: elements; three times filters, maps to and from their width and a map of atoms; two output layers
+        (
+            "oc20",
+            {},
+            100 * 1024 + 3 * (201 * 256 + 257 * 256 + 1024 * 256 + 257 * 1024 + 1025 * 1024) + (1025 * 512 + 513),
+        ),
     ],
 )
 def test_published_numbers_of_parameters(preset, changes, expected) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -18,6 +19,7 @@ from mlipbench.recipe import JOB_FILE, Recipe, TrainedOn, Trainer, TrainingJob
 from mlipbench.structures import StructureBatch
 from mlipbench.structures.columnar import Labels, Split
 from mlipbench.testing.toys import SpringAdapter
+from mlipbench.training import steps
 from mlipbench.training.bridges.bridge import Bridge, Made, Material
 from mlipbench.training.bridges.drive import train_bridged
 from mlipbench.training.bridges.report import Report
@@ -126,6 +128,8 @@ class LearnedSpringAdapter(Adapter):
 class SpringBridge(Bridge):
     """Learns the stiffness by gradient descent on the forces, a step at a time, and saves it at every validation.
 
+    Step k takes k ms, as far as it tells.
+
     Attributes:
         seen: Learning rates and first steps of the trainings that were begun.
         stop_at: Step at which it behaves like a process that is killed.
@@ -153,6 +157,7 @@ class SpringBridge(Bridge):
             arms = SpringAdapter({}).predict(data.structures, frozenset({"forces"})).forces
             error = stiffness * arms - data.forces
             stiffness -= learning_rate * float(np.mean(error * arms))
+            report.clock.add(step / 1000)
             report.step(step, float("nan") if learning_rate in self.blow_up else float(np.mean(error**2)))
             if step % self.job.recipe.evaluate_every == 0:
                 content = json.dumps({"stiffness": stiffness, "step": step})
@@ -198,6 +203,33 @@ def _killing(step: Any, at: int | None) -> Any:
         step(self, number, loss)
 
     return told
+
+
+def step_times_where_only_the_optimiser_takes_time(job: TrainingJob, bridge: type[Bridge], folder: Path) -> Any:
+    """Return the step times of a training on a clock that an optimiser's step moves by one, a validation by a thousand.
+
+    The package's trainer runs in this process, with torch's AdamW.
+    """
+    import torch
+
+    now = 0.0
+
+    def moving(function: Any, seconds: float) -> Any:
+        def moved(*arguments: Any, **named: Any) -> Any:
+            nonlocal now
+            now += seconds
+            return function(*arguments, **named)
+
+        return moved
+
+    folder.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steps, "time", SimpleNamespace(perf_counter=lambda: now))
+        patch.setattr(torch.optim.AdamW, "step", moving(torch.optim.AdamW.step, 1.0))
+        patch.setattr(Report, "evaluation", moving(Report.evaluation, 1000.0))
+        times = train_bridged(job, folder, bridge).step_times
+    assert now >= 1000.0
+    return times
 
 
 def trained(job: TrainingJob, bridge: type[Bridge], folder: Path, rel: float) -> Any:

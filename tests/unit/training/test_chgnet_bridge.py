@@ -17,7 +17,13 @@ pytestmark = [
 ]
 
 import torch
-from bridge_toys import job_for, save, trained, whole_and_resumed
+from bridge_toys import (
+    job_for,
+    save,
+    step_times_where_only_the_optimiser_takes_time,
+    trained,
+    whole_and_resumed,
+)
 from chgnet.graph import CrystalGraphConverter
 from chgnet.trainer.trainer import CombinedLoss
 
@@ -157,6 +163,12 @@ def test_a_checkpoint_adds_the_reference_back_and_covers_what_it_saw(split: Spli
     (folder / RECORD_FILE).write_text(record.model_copy(update={"config": config}).model_dump_json())
     with pytest.raises(ConfigError, match="the weights do not fit the configuration"):
         TrainedAdapter.load(LoadRequest(dtype="float32", checkpoint=str(folder)))
+
+
+def test_step_times_are_those_of_whole_steps_without_validations(split: Split, tmp_path: Path) -> None:
+    found = step_times_where_only_the_optimiser_takes_time(job(split), ChgnetBridge, tmp_path / "made")
+    assert (found.n, found.skipped, found.batch) == (18, 2, 1)
+    assert (found.p25, found.median, found.p75) == (1.0, 1.0, 1.0)
 
 
 def test_a_loss_that_is_no_number_is_told(split: Split, tmp_path: Path) -> None:

@@ -17,7 +17,13 @@ except importlib.metadata.PackageNotFoundError:
 pytestmark = [pytest.mark.fairchem, pytest.mark.timeout(900), pytest.mark.filterwarnings("ignore")]
 
 import torch
-from bridge_toys import job_for, save, trained, whole_and_resumed
+from bridge_toys import (
+    job_for,
+    save,
+    step_times_where_only_the_optimiser_takes_time,
+    trained,
+    whole_and_resumed,
+)
 
 from mlipbench.errors import ConfigError, WorkerError
 from mlipbench.recipe import Trainer
@@ -167,6 +173,25 @@ def test_a_training_leaves_a_checkpoint_whose_adapter_adds_the_reference_back(
 
 def test_killed_and_started_again_it_ends_with_the_same_weights(split: Split, bridge: Any, tmp_path: Path) -> None:
     whole_and_resumed(job(split), bridge.FairchemBridge, 6, tmp_path)
+
+
+def test_step_times_are_those_of_whole_steps_without_validations(split: Split, bridge: Any, tmp_path: Path) -> None:
+    found = step_times_where_only_the_optimiser_takes_time(job(split), bridge.FairchemBridge, tmp_path / "made")
+    assert (found.n, found.skipped, found.batch) == (8, 2, 4)
+    assert (found.p25, found.median, found.p75) == (1.0, 1.0, 1.0)
+
+
+def test_uma_s_has_the_published_sizes(split: Split, bridge: Any) -> None:
+    """The published architecture with three datasets, built from the package's own modules, has 146,632,353 parameters.
+
+    A dataset takes a row of an embedding of 128 and, in the head, its own matrices: 128 x 128, 128 x 128 and 128 x 1.
+    """
+    import hydra
+
+    config = bridge.model_config(job(split, preset="uma-s", changes={}))
+    network = hydra.utils.instantiate({**config, "_recursive_": False})
+    expected = 146_632_353 - 2 * (128 + 128 * 128 + 128 * 128 + 128)
+    assert sum(weight.numel() for weight in network.parameters()) == expected
 
 
 def test_a_loss_that_is_no_number_is_told(split: Split, bridge: Any, tmp_path: Path) -> None:

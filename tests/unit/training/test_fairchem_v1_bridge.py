@@ -19,7 +19,13 @@ except importlib.metadata.PackageNotFoundError:
 pytestmark = [pytest.mark.fairchem_v1, pytest.mark.filterwarnings("ignore")]
 
 import torch
-from bridge_toys import job_for, save, trained, whole_and_resumed
+from bridge_toys import (
+    job_for,
+    save,
+    step_times_where_only_the_optimiser_takes_time,
+    trained,
+    whole_and_resumed,
+)
 
 from mlipbench.errors import ConfigError, WorkerError
 from mlipbench.recipe import Trainer
@@ -156,6 +162,29 @@ def test_a_training_leaves_a_checkpoint_whose_adapter_adds_the_reference_back(
 
 def test_killed_and_started_again_it_ends_with_the_same_weights(split: Split, bridge: Any, tmp_path: Path) -> None:
     whole_and_resumed(job(split), bridge.FairchemV1Bridge, 5, tmp_path)
+
+
+def test_step_times_are_those_of_whole_steps_without_validations(split: Split, bridge: Any, tmp_path: Path) -> None:
+    found = step_times_where_only_the_optimiser_takes_time(job(split), bridge.FairchemV1Bridge, tmp_path / "made")
+    assert (found.n, found.skipped, found.batch) == (7, 2, 4)
+    assert (found.p25, found.median, found.p75) == (1.0, 1.0, 1.0)
+
+
+def test_parameters_of_the_published_sizes_for_oc20(split: Split, bridge: Any) -> None:
+    from fairchem.core.models.gemnet.gemnet import GemNetT
+
+    driven = bridge.FairchemV1Bridge(made := job(split, preset="oc20", changes={}), Material.of(made))
+    config = {name: value for name, value in driven.arguments(1e-3)["model"].items() if name != "name"}
+    # by hand, for widths of 512 (atoms, edges), 64 (triplets), 16 (projected bases), 128 and 7 (bases), 83 elements
+    square = 512 * 512
+    bases = 3 * 16 * 128 + 7 * 128 * 16
+    embeddings = 83 * 512 + 512 * (2 * 512 + 128)
+    interaction = 20 * square + 2 * 16 * 512 + 64 * 16 * 64 + 3 * 512 * 64  # 20: 2 + 2 + 4 + 7 + 3 + 2
+    output = 14 * square + 2 * 16 * 512 + 2 * 512
+    scale_factors = 17  # of the published file
+    expected = bases + embeddings + 3 * interaction + 4 * output + scale_factors
+    assert expected == 31_671_825
+    assert sum(weight.numel() for weight in GemNetT(**config).parameters()) == expected
 
 
 def test_a_loss_that_is_no_number_is_told(split: Split, bridge: Any, tmp_path: Path) -> None:

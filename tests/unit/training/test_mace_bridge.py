@@ -27,8 +27,9 @@ from mlipbench.models.interface import LoadRequest, Property
 from mlipbench.models.registry import load_card
 from mlipbench.training.bridges.bridge import Material
 from mlipbench.training.bridges.drive import train_bridged
-from mlipbench.training.bridges.mace import MaceBridge, energy_weights
+from mlipbench.training.bridges.mace import PRESETS, MaceBridge, energy_weights
 from mlipbench.training.bridges.report import Report
+from mlipbench.training.events import EventLog
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -188,6 +189,53 @@ def test_a_killed_training_goes_on_at_the_checkpoint_of_the_package(
     begun = [line for line in events(folder) if line["kind"] == "begin"]
     assert [line.get("step", 0) for line in begun] == [0, 3 * epoch]
     assert [point.step for point in record.curve] == [3, 6, 9, 12, 15]
+
+
+def test_step_times_are_those_that_the_package_writes(split: Split, tmp_path: Path) -> None:
+    made = job(split)
+    log = EventLog(tmp_path)
+    report = Report(tmp_path / "report", made, 1e-2, (15, 3), log)
+    MaceBridge(made, Material.of(made)).train(tmp_path / "package", 1e-2, report)
+    log.close()
+    lines = map(json.loads, (tmp_path / "package/results/mace_run-0_train.txt").read_text().splitlines())
+    written = [line["time"] for line in lines if line["mode"] == "opt"]
+    assert len(written) == 15
+    found = report.progress.step_times
+    assert found is not None
+    assert (found.n, found.skipped, found.batch) == (13, 2, 3)
+    assert found.median == pytest.approx(sorted(written[2:])[6])
+    assert found.n * found.p25 < report.progress.seconds
+
+
+@pytest.mark.filterwarnings("ignore:The TorchScript type system:UserWarning")
+def test_the_sizes_of_mace_mp_0_medium_are_the_published_ones() -> None:
+    """4,688,656 weights for its 89 elements: model_params of mace-mp-0 in Matbench Discovery's record of the model."""
+    from e3nn.o3 import Irreps
+    from mace.modules import ScaleShiftMACE, interaction_classes
+
+    sizes = PRESETS["mp-0-medium"]
+    block = interaction_classes["RealAgnosticResidualInteractionBlock"]
+    channels = sizes["num_channels"]
+    network = ScaleShiftMACE(
+        r_max=sizes["r_max"],
+        num_bessel=sizes["num_radial_basis"],
+        num_polynomial_cutoff=sizes["num_cutoff_basis"],
+        max_ell=sizes["max_ell"],
+        interaction_cls=block,
+        interaction_cls_first=block,
+        num_interactions=sizes["num_interactions"],
+        num_elements=89,
+        hidden_irreps=Irreps(f"{channels}x0e + {channels}x1o") if sizes["max_L"] == 1 else Irreps(),
+        MLP_irreps=Irreps("16x0e"),
+        gate=torch.nn.functional.silu,
+        atomic_energies=np.zeros(89),
+        avg_num_neighbors=1.0,
+        atomic_numbers=list(range(1, 90)),
+        correlation=sizes["correlation"],
+        atomic_inter_scale=1.0,
+        atomic_inter_shift=0.0,
+    )
+    assert sum(weight.numel() for weight in network.parameters()) == 4_688_656
 
 
 def test_a_loss_that_is_no_number_is_told(split: Split, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import errno
 import json
 import math
 import shutil
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from mlipbench.recipe import EVENTS_FILE, JOB_FILE, Event, EventKind
 from mlipbench.structures.columnar import Labels
 from mlipbench.training import job as jobs
 from mlipbench.training import loop
+from mlipbench.training.batches import BatchMaker
 from mlipbench.training.data import LabelledStructures
 from mlipbench.training.job import STATES, train_job
 from mlipbench.training.learner import Learner
@@ -142,6 +144,56 @@ def test_events_tell_the_whole_story(split: Split, tmp_path: Path, monkeypatch: 
     assert all(event.steps == 4 for event in events(folder)[:-1])
 
 
+def slowed(patch: pytest.MonkeyPatch, place: Any, name: str, seconds: float) -> None:
+    """Let every call of a function take longer."""
+    function = getattr(place, name)
+
+    def slow(*arguments: Any, **named: Any) -> Any:
+        time.sleep(seconds)
+        return function(*arguments, **named)
+
+    patch.setattr(place, name, slow)
+
+
+@pytest.mark.parametrize(("place", "name"), [(Learner, "step"), (BatchMaker, "make")])
+def test_step_times_hold_the_step_and_the_wait_for_its_batch(
+    place: Any, name: str, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slowed(monkeypatch, place, name, 0.03)
+    times = train_job(job_for(split, steps=12, evaluate_every=12), working_folder(tmp_path)).step_times
+    assert times is not None
+    assert (times.n, times.skipped, times.batch, times.device, times.processes) == (10, 2, 3, "cpu", 1)
+    assert 0.03 <= times.p25 <= times.median <= times.p75
+
+
+def test_step_times_hold_neither_validation_nor_saving(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "SAVE_AT_LATEST", 0.0)  # after every step
+    slowed(monkeypatch, loop, "evaluate", 0.2)
+    slowed(monkeypatch, loop, "save_state", 0.2)
+    times = train_job(job_for(split, steps=8, evaluate_every=2), working_folder(tmp_path)).step_times
+    assert times is not None
+    assert times.n == 6
+    assert times.p75 < 0.2
+
+
+def test_step_times_are_those_of_the_learning_rate_chosen(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Learner.step
+
+    def slow_for_small_rates(self: Learner, batch: Any, counts: Any, learning_rate: float) -> Any:
+        time.sleep(0.05 if learning_rate < 1e-3 else 0.0)
+        return step(self, batch, counts, learning_rate)
+
+    monkeypatch.setattr(Learner, "step", slow_for_small_rates)
+    record = train_job(job_for(split, learning_rates=[1e-5, 1e-2], steps=20), working_folder(tmp_path))
+    assert record.learning_rate == 1e-2
+    assert record.step_times is not None
+    assert record.step_times.median < 0.05
+
+
 class KilledError(BaseException):
     """Ends a training where no handler of its own can see it."""
 
@@ -176,8 +228,8 @@ def test_a_training_that_was_killed_ends_in_the_same_bits(
                 train_job(job, broken)
     found = train_job(job, broken)
     assert (broken / WEIGHTS_FILE).read_bytes() == (whole / WEIGHTS_FILE).read_bytes()
-    same = {"seconds", "curve", "candidates"}
-    assert found.model_dump(exclude=same) == expected.model_dump(exclude=same)
+    timed = {"curve", "candidates", "step_times"}
+    assert found.model_dump(exclude=timed) == expected.model_dump(exclude=timed)
     strip = [{k: v for k, v in row.items() if k != "seconds"} for row in rows(broken / LOG_FILE)]
     assert strip == [{k: v for k, v in row.items() if k != "seconds"} for row in rows(whole / LOG_FILE)]
     assert any(event.text.startswith("goes on at step") for event in events(broken)) == (calls[0] > 7 or len(calls) > 1)
