@@ -14,7 +14,7 @@ from mlipbench.datasets.entry import load_entry
 from mlipbench.datasets.prepare import DataLocation, open_split
 
 MINI = Path(mlipbench.__file__).parent / "datasets" / "mini"
-FOLDERS = ("ethanol", "isomers", "lips", "methane", "slabs", "water")
+FOLDERS = ("ethanol", "isomers", "lips", "methane", "slabs", "systems", "water")
 DATA = {".xz", ".txt", ".json", ".db", ".npz"}
 SIZES = {
     "mini-ethanol": {"train": 150, "val": 30, "test": 60},
