@@ -191,7 +191,7 @@ class BatchMatesAdapter(SpringAdapter):
 
 
 class RaiseAdapter(SpringAdapter):
-    """Raises; ``error`` is ``runtime`` (default), ``memory`` or ``exit``."""
+    """Raises; ``error`` is ``runtime`` (default), ``memory`` or ``exit``. With ``most``, only for larger batches."""
 
     def forward(self, prepared: StructureBatch, properties: frozenset[Property]) -> Predictions:
         """Predict, or raise.
@@ -201,7 +201,7 @@ class RaiseAdapter(SpringAdapter):
             MemoryError: The element occurs and ``error`` is ``memory``.
             SystemExit: The element occurs and ``error`` is ``exit``.
         """
-        if self._triggered(prepared).any():
+        if prepared.n_structures > self.kwargs.get("most", 0) and self._triggered(prepared).any():
             error = self.kwargs.get("error", "runtime")
             if error == "memory":
                 raise MemoryError("cannot allocate the graph")
