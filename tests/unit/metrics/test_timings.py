@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from mlipbench.metrics.timings import geometric_mean, line, paired_ratio, percentile
 from mlipbench.metrics.timings import _signed_rank_quantile as outside
+from mlipbench.metrics.timings import geometric_mean, line, paired_ratio, percentile
 
 ROUNDS = np.repeat(np.arange(30), 4)
 

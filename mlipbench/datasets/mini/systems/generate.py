@@ -27,7 +27,7 @@ from vesin import ase_neighbor_list
 from mlipbench.datasets.mini.files import write_checksums
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 SEED = 2311
 METALS = {"Cu": 3.63, "Pd": 3.94, "Pt": 3.97, "Ag": 4.16}  # lattice constants in Å, as of RPBE
@@ -40,13 +40,18 @@ THERMAL = 0.05  # Å, by which atoms are moved at random
 DECIMALS = 4
 
 
-class LennardJones(Calculator):
+class LennardJones(Calculator):  # type: ignore[misc]  # ASE has no types
     """``ε ((s/r)¹² - 2 (s/r)⁶)``, shifted to end at the cutoff; s is the sum of the covalent radii."""
 
     implemented_properties = ("energy", "forces")
     epsilon, cutoff = 0.05, 6.0  # eV, Å
 
-    def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:  # type: ignore[no-untyped-def]
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
         """Evaluate energy and forces."""
         super().calculate(atoms, properties, system_changes)
         i, j, vectors = ase_neighbor_list("ijD", self.atoms, self.cutoff)
