@@ -275,6 +275,17 @@ class SlowAdapter(SpringAdapter):
         return super().forward(prepared, properties)
 
 
+class BusyAdapter(SpringAdapter):
+    """Computes for nothing: ``work`` (default 100) products of matrices of 64 times 64 in each call."""
+
+    def forward(self, prepared: StructureBatch, properties: frozenset[Property]) -> Predictions:
+        """Predict, after some work."""
+        matrix = np.eye(64)
+        for _ in range(int(self.kwargs.get("work", 100))):
+            matrix = matrix @ matrix
+        return super().forward(prepared, properties)
+
+
 class DirectForcesAdapter(SpringAdapter):
     """Adds a swirl about z to the forces: they are no gradient of the energy, though its card may say so.
 

@@ -1,0 +1,75 @@
+"""The measuring of costs measured: a model against itself, and against itself with a tenth more work."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from mlipbench.cost import Stage
+from mlipbench.execution.client import WorkerSpec, loaded_client
+from mlipbench.execution.efficiency import Contender, Contest
+from mlipbench.execution.evaluate import Predictor
+from mlipbench.execution.requests import LoadModel
+from mlipbench.metrics.timings import paired_ratio
+from mlipbench.progress import SilentDisplay
+from mlipbench.structures import StructureBatch
+from mlipbench.suite.tasks import EfficiencyTask
+
+if TYPE_CHECKING:
+    from mlipbench.metrics.definition import Estimate
+
+pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(7200)]
+
+REPETITIONS = 100
+MOST_MISSES = 10
+WORK = 500  # some 10 ms
+ROUNDS = 12
+
+
+def predictor(stack: ExitStack, log: Path, work: int) -> Predictor:
+    spec = WorkerSpec(python=Path(sys.executable), log=log)
+    model = LoadModel(adapter="mlipbench.testing.toys:BusyAdapter", kwargs={"work": work})
+    return stack.enter_context(Predictor(lambda: loaded_client(spec, model)))
+
+
+def ratio(first: Predictor, second: Predictor, seed: int) -> Estimate:
+    """Return the ratio of two models as the task measures it."""
+    structures = StructureBatch(
+        numbers=np.full(8, 29),
+        positions=np.random.default_rng(seed).uniform(0, 9, (8, 3)),
+        cell=np.zeros((4, 3, 3)),
+        pbc=np.zeros((4, 3), dtype=bool),
+        offsets=np.arange(5) * 2,
+    )
+    task = EfficiencyTask(rounds=ROUNDS, calls=3, batch=1, seed=seed)
+    one, other = Contender("one", first), Contender("other", second)
+    Contest([one, other], structures, task, other, SilentDisplay()).run()
+    calls = [call for call in one.calls if call.stage is Stage.LATENCY]
+    beside = np.asarray([call.reference_seconds for call in calls], dtype=np.float64)
+    return paired_ratio(
+        np.asarray([call.seconds for call in calls]), beside, np.asarray([call.round for call in calls])
+    )
+
+
+def test_a_model_against_itself_and_a_tenth_more_work(benchmark, tmp_path):
+    with ExitStack() as stack:
+        same = [predictor(stack, tmp_path / f"{number}.txt", WORK) for number in range(2)]
+        more = predictor(stack, tmp_path / "more.txt", WORK + WORK // 10)
+        itself = [ratio(*same, seed) for seed in range(REPETITIONS)]
+        delayed = [ratio(more, same[0], seed) for seed in range(REPETITIONS)]
+        benchmark.pedantic(lambda: ratio(*same, 0), rounds=1)
+    contains = sum(found.low <= 1.0 <= found.high for found in itself)
+    finds = sum(found.low > 1.0 for found in delayed)
+    benchmark.extra_info |= {
+        "intervals_of_itself_that_contain_1": contains,
+        "intervals_of_a_tenth_more_above_1": finds,
+        "median_half_width": float(np.median([(found.high - found.low) / 2 for found in itself])),
+        "median_ratio_of_a_tenth_more": float(np.median([found.value for found in delayed])),
+    }
+    assert contains >= REPETITIONS - MOST_MISSES
+    assert finds >= REPETITIONS - MOST_MISSES
