@@ -1,29 +1,39 @@
-"""What a model costs: metrics over what was counted and timed beside it.
-
-Counts have no interval. Times are those of `mlipbench.metrics.timings`: percentiles, ratios and lines over calls that
-were made in rounds with other models.
-"""
+"""The metrics of the task ``efficiency``."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from mlipbench.cost import CostFacts, Stage
-from mlipbench.metrics.definition import Estimate, MetricDefinition
-from mlipbench.metrics.timings import geometric_mean, line, paired_ratio, percentile
+from mlipbench.cost import Stage
+from mlipbench.metrics.cost_estimates import (
+    MILLI,
+    Costs,
+    best_rate,
+    counted_share,
+    declared_cutoff,
+    dispatched_operations,
+    first_call,
+    half_of,
+    line_through_batches,
+    number_of_parameters,
+    peak,
+    per,
+    percentile_of,
+    ratio_to_reference,
+    scaled,
+    seen_by_thop,
+    thop_operations,
+)
+from mlipbench.metrics.definition import MetricDefinition
 from mlipbench.metrics.values import Direction, Kind, Scale
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping
 
-    from mlipbench.cost import Call, CallCost
-    from mlipbench.typing import FloatArray
-
-    Estimator = Callable[["Costs"], Estimate]
+    from mlipbench.metrics.cost_estimates import Estimator
 
 _SIZE: Final = "Size"
 _FLOPS: Final = "Operations"
@@ -32,179 +42,6 @@ _BATCHES: Final = "Batches"
 _MEMORY: Final = "Memory"
 _TRAINING: Final = "Training"
 _TIMED: Final = frozenset({_LATENCY, _BATCHES, _MEMORY, _TRAINING})
-EXACT: Final = "counted, not estimated"
-_MILLI: Final = 1e3
-_GIGA: Final = 1e9
-_MIB: Final = 2**20
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Costs:
-    """What is known of the cost of one model on one split.
-
-    Attributes:
-        facts: What the worker counted, or why it could not.
-        calls: What it timed.
-        step: Seconds of a step of training.
-        samples: Structures of a second of training.
-        cutoff: Å, within which the model looks for neighbours, or None.
-        reference: The model that times are divided by, or why there is none.
-        limit: Why no larger batch was measured, or None.
-    """
-
-    facts: CostFacts | str
-    calls: Sequence[Call]
-    step: Estimate
-    samples: Estimate
-    cutoff: float | None
-    reference: str | None
-    limit: str | None = None
-
-    def of(self, stage: Stage) -> list[Call]:
-        """Return the calls of one stage."""
-        return [call for call in self.calls if call.stage is stage]
-
-
-def _nothing(reason: str | None) -> Estimate:
-    return Estimate(None, None, None, 0, reason or "it was not measured")
-
-
-def _counted(value: float | None, n: int, reason: str | None) -> Estimate:
-    return _nothing(reason) if value is None else Estimate(float(value), None, None, n, EXACT)
-
-
-def _scaled(found: Estimate, factor: float) -> Estimate:
-    value, low, high = (None if one is None else one * factor for one in (found.value, found.low, found.high))
-    return Estimate(value, low, high, found.n, found.reason)
-
-
-def _parameters(field: str) -> Estimator:
-    def estimate(costs: Costs) -> Estimate:
-        if isinstance(costs.facts, str):
-            return _nothing(costs.facts)
-        return _counted(getattr(costs.facts.parameters, field), 1, costs.facts.parameters.reason)
-
-    return estimate
-
-
-def _per(costs: Costs, number: Callable[[CostFacts], float | str | None], unit: str) -> Estimate:
-    """Return a number of the whole batch that was counted, per structure, atom or edge."""
-    facts = costs.facts
-    if isinstance(facts, str):
-        return _nothing(facts)
-    found, count = number(facts), getattr(facts, f"n_{unit}")
-    if isinstance(found, str) or found is None:
-        return _nothing(found)
-    if not count:
-        return _nothing(f"the model tells no number of {unit}")
-    return _counted(found / count, facts.n_structures, None)
-
-
-def _dispatched(call: CallCost | None) -> float | str:
-    if call is None:
-        return "forces were not counted"
-    flops = call.dispatched.flops
-    return flops / _GIGA if flops is not None else str(call.dispatched.reason)
-
-
-def _thop(call: CallCost | None) -> float | str:
-    if call is None:
-        return "forces were not counted"
-    return call.thop.flops / _GIGA if call.thop.flops is not None else str(call.thop.reason)
-
-
-def _share(costs: Costs) -> Estimate:
-    if isinstance(costs.facts, str) or costs.facts.forces is None:
-        return _nothing(costs.facts if isinstance(costs.facts, str) else "forces were not counted")
-    dispatched = costs.facts.forces.dispatched
-    return _counted(dispatched.call_share, costs.facts.n_structures, dispatched.unavailable)
-
-
-def _seconds(calls: Sequence[Call]) -> FloatArray:
-    return np.asarray([call.seconds for call in calls])
-
-
-def _percentile(share: float, stage: Stage = Stage.LATENCY) -> Estimator:
-    def estimate(costs: Costs) -> Estimate:
-        calls = costs.of(stage)
-        rounds = np.asarray([call.round for call in calls], dtype=np.int64)
-        return _scaled(percentile(_seconds(calls), rounds, share), _MILLI)
-
-    return estimate
-
-
-def _half(field: str) -> Estimator:
-    def estimate(costs: Costs) -> Estimate:
-        calls = costs.of(Stage.LATENCY)
-        rounds = np.asarray([call.round for call in calls], dtype=np.int64)
-        return _scaled(percentile(np.asarray([getattr(call, field) for call in calls]), rounds, 0.5), _MILLI)
-
-    return estimate
-
-
-def _ratio(costs: Costs) -> Estimate:
-    if costs.reference is None:
-        return _nothing("the reference model was not measured in the same rounds")
-    calls = costs.of(Stage.LATENCY)
-    beside = np.asarray([np.nan if call.reference_seconds is None else call.reference_seconds for call in calls])
-    return paired_ratio(_seconds(calls), beside, np.asarray([call.round for call in calls], dtype=np.int64))
-
-
-def _cold(costs: Costs) -> Estimate:
-    calls = costs.of(Stage.COLD)
-    if not calls:
-        return _nothing(None)
-    return Estimate(calls[0].seconds, None, None, 1, "happens once, so that it has no interval")
-
-
-def _best_batch(costs: Costs) -> list[Call]:
-    """Return the calls of the size of batch with the most structures in a second."""
-    calls = costs.of(Stage.THROUGHPUT)
-    sizes = sorted({call.n_structures for call in calls})
-    rates = {
-        size: size / float(np.median([call.seconds for call in calls if call.n_structures == size])) for size in sizes
-    }
-    best = max(rates, key=lambda size: rates[size], default=0)
-    return [call for call in calls if call.n_structures == best]
-
-
-def _rate(unit: str) -> Estimator:
-    def estimate(costs: Costs) -> Estimate:
-        calls = _best_batch(costs)
-        if not calls:
-            return _nothing(costs.limit)
-        rates = np.asarray([getattr(call, unit) / call.seconds for call in calls])
-        said = [f"batches of {calls[0].n_structures}", f"nothing larger: {costs.limit}" if costs.limit else None]
-        found = geometric_mean(rates)
-        return replace(found, reason="; ".join(filter(None, [*said, found.reason])))
-
-    return estimate
-
-
-def _fitted(field: str) -> Estimator:
-    def estimate(costs: Costs) -> Estimate:
-        calls = costs.of(Stage.THROUGHPUT)
-        atoms = np.asarray([call.n_atoms for call in calls], dtype=np.int64)
-        found: Estimate = getattr(line(atoms, _seconds(calls)), field)
-        return _scaled(found, _MILLI)
-
-    return estimate
-
-
-def _memory(field: str) -> Estimator:
-    def estimate(costs: Costs) -> Estimate:
-        peaks = [getattr(call, field) for call in costs.of(Stage.THROUGHPUT)]
-        known = [peak for peak in peaks if peak is not None]
-        if not known:
-            return _nothing("the allocator of a processor keeps no count" if peaks else costs.limit)
-        largest = max(call.n_structures for call in costs.of(Stage.THROUGHPUT))
-        return Estimate(max(known) / _MIB, None, None, len(known), f"the most, of batches up to {largest}")
-
-    return estimate
-
-
-def _cutoff(costs: Costs) -> Estimate:
-    return _counted(costs.cutoff, 1, "the model's card names no cutoff")
 
 
 def _definition(
@@ -237,7 +74,7 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 "1",
                 "Parameters",
                 "parameters of the torch module, one that stands in several places counted once",
-                _parameters("total"),
+                number_of_parameters("total"),
                 whole=True,
             ),
             _definition(
@@ -246,7 +83,7 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 "1",
                 "Trainable parameters",
                 "those that training changes",
-                _parameters("trainable"),
+                number_of_parameters("trainable"),
                 whole=True,
             ),
             _definition(
@@ -255,7 +92,7 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 "1",
                 "Parameters without gradient",
                 "trainable parameters in tensors that nothing connects with energy or forces",
-                _parameters("without_gradient"),
+                number_of_parameters("without_gradient"),
                 whole=True,
             ),
             _definition(
@@ -265,7 +102,7 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 "FLOPs, energy",
                 "10⁹ floating-point operations of products of matrices in a call for the energy, per structure; a "
                 "multiply-add is two",
-                lambda costs: _per(costs, lambda facts: _dispatched(facts.energy), "structures"),
+                lambda costs: per(costs, lambda facts: dispatched_operations(facts.energy), "structures"),
             ),
             _definition(
                 _FLOPS,
@@ -273,7 +110,7 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 "GFLOP",
                 "FLOPs, energy and forces",
                 "the same in a call for energy and forces",
-                lambda costs: _per(costs, lambda facts: _dispatched(facts.forces), "structures"),
+                lambda costs: per(costs, lambda facts: dispatched_operations(facts.forces), "structures"),
             ),
             _definition(
                 _FLOPS,
@@ -281,7 +118,7 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 "GFLOP",
                 "FLOPs per atom",
                 "the same per atom",
-                lambda costs: _per(costs, lambda facts: _dispatched(facts.forces), "atoms"),
+                lambda costs: per(costs, lambda facts: dispatched_operations(facts.forces), "atoms"),
             ),
             _definition(
                 _FLOPS,
@@ -289,7 +126,7 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 "GFLOP",
                 "FLOPs per edge",
                 "the same per directed edge of the model's graph",
-                lambda costs: _per(costs, lambda facts: _dispatched(facts.forces), "edges"),
+                lambda costs: per(costs, lambda facts: dispatched_operations(facts.forces), "edges"),
             ),
             _definition(
                 _FLOPS,
@@ -298,7 +135,7 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 "FLOPs by thop",
                 "twice the multiply-adds that thop counts in a call for energy and forces, per structure; for "
                 "comparison with published figures only",
-                lambda costs: _per(costs, lambda facts: _thop(facts.forces), "structures"),
+                lambda costs: per(costs, lambda facts: thop_operations(facts.forces), "structures"),
                 neither=True,
             ),
             _definition(
@@ -308,7 +145,17 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 "Operators counted",
                 "share of the operator calls that compute and are counted as FLOPs; the rest is elementwise, "
                 "reductions and scatter",
-                _share,
+                counted_share,
+                share=True,
+                neither=True,
+            ),
+            _definition(
+                _FLOPS,
+                "thop_share",
+                "1",
+                "Products seen by thop",
+                "share of the calls of products that happened inside modules that thop has a rule for",
+                seen_by_thop,
                 share=True,
                 neither=True,
             ),
@@ -318,27 +165,27 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 "1",
                 "Edges",
                 "directed edges of the model's graph, per structure",
-                lambda costs: _per(costs, lambda facts: facts.n_edges, "structures"),
+                lambda costs: per(costs, lambda facts: facts.n_edges, "structures"),
                 neither=True,
             ),
-            _definition(_SIZE, "cutoff", "Å", "Cutoff", "as the model's card has it", _cutoff, neither=True),
+            _definition(_SIZE, "cutoff", "Å", "Cutoff", "as the model's card has it", declared_cutoff, neither=True),
             _definition(
                 _LATENCY,
                 "latency_p50",
                 "ms",
                 "Latency, median",
                 "wall time of a call with one structure, neighbour list and transfer included, energy and forces",
-                _percentile(0.5),
+                percentile_of(0.5),
             ),
-            _definition(_LATENCY, "latency_p90", "ms", "Latency, 90 %", "its 90th percentile", _percentile(0.9)),
-            _definition(_LATENCY, "latency_p99", "ms", "Latency, 99 %", "its 99th percentile", _percentile(0.99)),
+            _definition(_LATENCY, "latency_p90", "ms", "Latency, 90 %", "its 90th percentile", percentile_of(0.9)),
+            _definition(_LATENCY, "latency_p99", "ms", "Latency, 99 %", "its 99th percentile", percentile_of(0.99)),
             _definition(
                 _LATENCY,
                 "latency_prepare",
                 "ms",
                 "of it preparing",
                 "median of the part for neighbour list, graph and transfer",
-                _half("prepare_seconds"),
+                half_of("prepare_seconds"),
             ),
             _definition(
                 _LATENCY,
@@ -346,7 +193,7 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 "ms",
                 "of it the model",
                 "median of the rest",
-                _half("forward_seconds"),
+                half_of("forward_seconds"),
             ),
             _definition(
                 _LATENCY,
@@ -354,7 +201,7 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 "ms",
                 "Latency, energy alone",
                 "median wall time of a call for the energy alone",
-                _percentile(0.5, Stage.ENERGY),
+                percentile_of(0.5, Stage.ENERGY),
             ),
             _definition(
                 _LATENCY,
@@ -362,7 +209,7 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 "1",
                 "Latency over the reference's",
                 "Hodges-Lehmann estimate of the ratio of latencies in the same rounds with the same structures",
-                _ratio,
+                ratio_to_reference,
             ),
             _definition(
                 _LATENCY,
@@ -370,7 +217,7 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 "ms",
                 "First call",
                 "wall time of the first call of all, compilation included",
-                _cold,
+                first_call,
             ),
             _definition(
                 _BATCHES,
@@ -378,7 +225,7 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 "1/s",
                 "Structures per second",
                 "structures of a batch over the time of a call, geometric mean, at the size where that is most",
-                _rate("n_structures"),
+                best_rate("n_structures"),
                 rises=True,
             ),
             _definition(
@@ -387,7 +234,7 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 "1/s",
                 "Atoms per second",
                 "the same for atoms",
-                _rate("n_atoms"),
+                best_rate("n_atoms"),
                 rises=True,
             ),
             _definition(
@@ -396,16 +243,18 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 "ms",
                 "Overhead of a call",
                 "intercept of the line of time over atoms, by least squares of relative errors over all batches",
-                _fitted("overhead"),
+                line_through_batches("overhead"),
             ),
-            _definition(_BATCHES, "time_per_atom", "ms", "Time per atom", "slope of that line", _fitted("slope")),
+            _definition(
+                _BATCHES, "time_per_atom", "ms", "Time per atom", "slope of that line", line_through_batches("slope")
+            ),
             _definition(
                 _MEMORY,
                 "peak_memory",
                 "MiB",
                 "Memory",
                 "most memory held in a call: of the device, or of the whole process on a processor",
-                _memory("peak_memory"),
+                peak("peak_memory"),
             ),
             _definition(
                 _MEMORY,
@@ -413,7 +262,7 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 "MiB",
                 "Memory of the allocator",
                 "most memory that the device's allocator handed out in a call",
-                _memory("peak_allocator"),
+                peak("peak_allocator"),
             ),
             _definition(
                 _TRAINING,
@@ -421,7 +270,7 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 "ms",
                 "Training step",
                 "median wall time of an optimiser step at the recipe's batch size, as its trainer measured it",
-                lambda costs: _scaled(costs.step, _MILLI),
+                lambda costs: scaled(costs.step, MILLI),
             ),
             _definition(
                 _TRAINING,

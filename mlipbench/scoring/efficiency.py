@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mlipbench.checkpoint import StepTimes, step_times_of
 from mlipbench.cost import CostFacts
 from mlipbench.errors import ResultsError
-from mlipbench.metrics.cost import Costs
+from mlipbench.metrics.cost_estimates import Costs
 from mlipbench.metrics.definition import Estimate
 from mlipbench.store.timings import read_calls
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from mlipbench.datasets.factors import FactorTable
     from mlipbench.datasets.prepare import DataLocation
-    from mlipbench.metrics.cost import Costs
+    from mlipbench.metrics.cost_estimates import Costs
     from mlipbench.metrics.definition import MetricDefinition
     from mlipbench.scoring.conversion import EnergyShift
     from mlipbench.scoring.split import SplitScores

@@ -11,7 +11,8 @@ from mlipbench.cost import (
     Stage,
     ThopCount,
 )
-from mlipbench.metrics.cost import COST_METRICS, Costs
+from mlipbench.metrics.cost import COST_METRICS
+from mlipbench.metrics.cost_estimates import Costs
 from mlipbench.metrics.definition import Estimate
 
 NOTHING = Estimate(None, None, None, 0, "trained elsewhere")
@@ -67,7 +68,7 @@ def value(name, given):
 def test_counts_are_per_structure_atom_and_edge(name, expected):
     found = value(name, costs())
     assert found.value == pytest.approx(expected)
-    assert found.reason == "counted, not estimated"
+    assert found.reason.startswith("counted, not estimated")
     assert found.low is None
 
 
@@ -80,6 +81,15 @@ def test_what_could_not_be_counted_says_why():
     assert value("flops_per_edge", costs(facts=facts(n_edges=None))).reason == "the model tells no number of edges"
     for name in ("parameters", "flops", "mean_edges", "counted_share"):
         assert value(name, costs(facts="the worker died")).reason == "the worker died"
+
+
+def test_what_a_counter_leaves_out_is_named():
+    assert value("counted_share", costs()).reason == "counted, not estimated; left out: aten.mul"
+    thop = ThopCount(5, None, 0.25, ("Basis", "Cutoff", "Edges", "Norm", "Sum"))
+    found = value("thop_share", costs(facts=facts(forces=CallCost(counted(10), thop))))
+    assert found.value == 0.25
+    assert found.reason == "counted, not estimated; left out: Basis, Cutoff, Edges and 2 more"
+    assert value("thop_share", costs()).reason == "thop fails: RuntimeError: no"
 
 
 def test_latencies_are_in_milliseconds_and_halves_add_up():
@@ -136,7 +146,7 @@ def test_only_times_depend_on_the_machine():
     untimed = {name for name, definition in COST_METRICS.items() if not definition.timed}
     assert untimed == {
         *("parameters", "trainable_parameters", "idle_parameters", "mean_edges", "cutoff"),
-        *("flops_energy", "flops", "flops_per_atom", "flops_per_edge", "flops_thop", "counted_share"),
+        *("flops_energy", "flops", "flops_per_atom", "flops_per_edge", "flops_thop", "counted_share", "thop_share"),
     }
 
 
