@@ -190,7 +190,7 @@ def _best_batch(costs: Costs) -> list[Call]:
 
 
 def best_rate(unit: str) -> Estimator:
-    """Return what takes structures or atoms per second, a field of `Call`, at the size of batch where structures are most."""
+    """Return what takes structures or atoms (a field of `Call`) per second, at the fastest size of batch."""
 
     def estimate(costs: Costs) -> Estimate:
         calls = _best_batch(costs)
