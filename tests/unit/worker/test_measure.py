@@ -91,6 +91,29 @@ def test_devices_by_name(monkeypatch):
     assert isinstance(find_device("cuda:0"), Processor)  # nothing here drives it
 
 
+@pytest.mark.torch
+def test_a_real_gpu():
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    device = find_device("cuda:0")
+    device.reset_peaks()
+    before = device.peaks()
+    matrix = torch.randn(4096, 4096, device="cuda:0")
+    device.mark()  # the first product loads libraries
+    torch.cuda.synchronize()
+    start = device.mark()
+    for _ in range(10):
+        product = matrix @ matrix
+    seconds = device.seconds(start, device.mark())
+    assert 10 * 2 * 4096**3 / 2e15 < seconds < 10  # no device does 2 PFLOP/s in float32
+    peaks = device.peaks()
+    assert peaks.allocator - before.allocator >= 2 * matrix.nbytes
+    assert peaks.whole >= peaks.allocator
+    del product
+    device.release()
+
+
 def asked(batch, sizes, untimed, **more):
     header = {"properties": BOTH, "sizes": sizes, "untimed": untimed, **more}
     return Message(MessageKind.MEASURE, header, batch_arrays(batch))
