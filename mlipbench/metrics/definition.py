@@ -65,6 +65,8 @@ class MetricDefinition(Generic[Columns]):
         about: Of simulations, what it is about; `mlipbench.plan.dynamics.why_no_metric` lists what there is.
         timed: Whether it depends on the machine.
         estimate: Returns value and interval where these are not those of the ratio of sums, None there.
+        differ: Returns, where `estimate` does, the two-sided p-value of no difference between two models over the same
+            replicas; None where nothing can be told.
     """
 
     name: str
@@ -80,6 +82,7 @@ class MetricDefinition(Generic[Columns]):
     about: str = ""
     timed: bool = False
     estimate: Callable[[Columns], Estimate] | None = None
+    differ: Callable[[Columns, Columns], float | None] | None = None
 
     @property
     def needs_one_reference(self) -> bool:

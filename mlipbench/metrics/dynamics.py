@@ -1,32 +1,34 @@
 """What simulations are scored by: one row of columns for each replica, and the metrics over replicas.
 
 Definitions are MDSim's where it has one (Fu et al., TMLR 2023), with a corrected one beside them where theirs has a
-defect. Replicas are independent: an interval is Student's over their number, the restricted mean survival time and the
-share that survives have intervals of their own.
+defect. Replicas are independent: an interval is Student's over their number; the restricted mean survival time, the
+share that survives and the diffusivity have intervals of their own.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from mlipbench.metrics.blocks import LEVEL, half_width
+from mlipbench.metrics.blocks import LEVEL, half_width, two_sided
 from mlipbench.metrics.definition import Estimate, MetricDefinition
+from mlipbench.metrics.diffusivity import Diffusion, pooled
 from mlipbench.metrics.statistics import holm
-from mlipbench.metrics.survival import Endings, restricted_mean
+from mlipbench.metrics.survival import Endings, paired_difference, restricted_mean
 from mlipbench.metrics.values import Direction, Kind, Scale
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from mlipbench.typing import FloatArray, IntArray
+    from mlipbench.typing import BoolArray, FloatArray, IntArray
 
 FEWEST_REPLICAS: Final = 3
 """Replicas below which a mean has no interval."""
+_UNSTABLE: Final = "they were not stable for long enough"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +49,10 @@ class ReplicaScores:
         diffusivity_mdsim: 10⁻⁹ m²/s, as MDSim reads it off.
         diffusivity_error_mdsim: 10⁻⁹ m²/s, its distance from that of the reference.
         diffusivity: 10⁻⁹ m²/s, averaged correctly.
-        diffusivity_error: 10⁻⁹ m²/s, its distance from that of the reference.
+        diffusivity_reference: 10⁻⁹ m²/s, likewise of the reference.
+        diffusion_blocks: Blocks that the trajectory is cut into for the interval.
+        diffusion_mean: 10⁻⁹ m²/s, mean of their diffusivities.
+        diffusion_spread: 10⁻⁹ m²/s, root of the mean squared deviation from that.
         drift: meV/atom/ps, slope of the total energy.
         fluctuation: meV/atom, spread of the total energy about that slope.
         temperature: K, mean.
@@ -71,7 +76,10 @@ class ReplicaScores:
     diffusivity_mdsim: FloatArray
     diffusivity_error_mdsim: FloatArray
     diffusivity: FloatArray
-    diffusivity_error: FloatArray
+    diffusivity_reference: FloatArray
+    diffusion_blocks: FloatArray
+    diffusion_mean: FloatArray
+    diffusion_spread: FloatArray
     drift: FloatArray
     fluctuation: FloatArray
     temperature: FloatArray
@@ -80,6 +88,10 @@ class ReplicaScores:
     steps_per_second: FloatArray
     speed_half: FloatArray
     step: FloatArray
+
+    def taken(self, rows: IntArray | BoolArray) -> ReplicaScores:
+        """Return the scores of some replicas."""
+        return replace(self, **{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
 def _ones(scores: ReplicaScores) -> FloatArray:
@@ -108,46 +120,99 @@ def mean_estimate(values: FloatArray, why: str = "nothing could be computed") ->
     return Estimate(mean, max(mean - half, 0.0), mean + half, n, said)
 
 
-def indistinguishable_replicas(values: Mapping[str, FloatArray], direction: Direction) -> frozenset[str]:
+def indistinguishable_replicas(
+    definition: MetricDefinition[ReplicaScores], models: Mapping[str, ReplicaScores]
+) -> frozenset[str]:
     """Return the models that cannot be told apart from the best one, over the replicas that all have.
 
-    Replicas with one seed begin alike, so that their differences are what is compared: Student's paired test, corrected
-    by Holm over all pairs of models, as `mlipbench.metrics.statistics.indistinguishable_from_best` does.
+    Replicas with one seed begin alike, so that their differences are what is compared: by the paired test of the
+    metric, corrected by Holm over all pairs of models, as `mlipbench.metrics.statistics.indistinguishable_from_best`
+    does.
 
     Args:
-        values: By model, shape (n_replicas,); NaN where a replica has no value.
-        direction: Which way the metric improves.
+        definition: The metric, with an estimate over replicas.
+        models: Scores by model, of the same replicas in one order.
 
     Returns:
         The best and all whose difference from it does not exclude 0; none where fewer than `FEWEST_REPLICAS` replicas
         are common.
     """
-    common = np.logical_and.reduce([np.isfinite(column) for column in values.values()])
+    if definition.estimate is None or definition.differ is None:
+        return frozenset()
+    common = np.logical_and.reduce([np.isfinite(definition.numerator(scores)) for scores in models.values()])
     if int(common.sum()) < FEWEST_REPLICAS:
         return frozenset()
-    sign = 1.0 if direction is Direction.LOWER else -1.0
-    best = min(values, key=lambda model: sign * float(np.mean(values[model][common])))
-    others = [model for model in values if model != best]
-    p_values = [_paired_p(values[model][common] - values[best][common]) for model in others]
-    adjusted = holm(p_values, len(values) * len(others) // 2)
+    shared = {model: scores.taken(common) for model, scores in models.items()}
+    values = {model: definition.estimate(scores).value for model, scores in shared.items()}
+    known = {model: value for model, value in values.items() if value is not None}
+    if not known:
+        return frozenset()
+    best = (min if definition.direction is Direction.LOWER else max)(known, key=lambda model: known[model])
+    others = [model for model in known if model != best]
+    p_values = [definition.differ(shared[model], shared[best]) for model in others]
+    adjusted = holm([1.0 if p is None else p for p in p_values], len(known) * len(others) // 2)
     ties = (model for model, p in zip(others, adjusted, strict=True) if p > 1 - LEVEL)
     return frozenset({best, *ties})
 
 
+def _by_student(column: Callable[[ReplicaScores], FloatArray]) -> Callable[[ReplicaScores, ReplicaScores], float]:
+    return lambda first, second: _paired_p(column(first) - column(second))
+
+
 def _paired_p(differences: FloatArray) -> float:
     """Return the two-sided p-value of no mean difference; differences that are all the same leave no doubt."""
-    from scipy.stats import t
-
     spread, mean = float(np.std(differences, ddof=1)), float(np.mean(differences))
     if spread == 0:
         return 1.0 if mean == 0 else 0.0
     n = len(differences)
-    return float(2 * t.sf(abs(mean) / spread * math.sqrt(n), n - 1))
+    return two_sided(mean / spread * math.sqrt(n), n - 1)
+
+
+def _times_differ(first: ReplicaScores, second: ReplicaScores, *, worst: bool) -> float | None:
+    """Return the p-value of no difference in the time of stability, which knows who was censored."""
+    (one, horizon), (other, _) = _endings(first), _endings(second)
+    if worst:
+        one, other = one.worst_case(horizon), other.worst_case(horizon)
+    return paired_difference(one, other, horizon).p
 
 
 def _mean_of(column: Callable[[ReplicaScores], FloatArray], about: str) -> Callable[[ReplicaScores], Estimate]:
-    why = "they were not stable for long enough" if about == "diffusion" else "nothing could be computed"
+    why = _UNSTABLE if about == "diffusion" else "nothing could be computed"
     return lambda scores: mean_estimate(column(scores), why)
+
+
+def _diffusivity(scores: ReplicaScores) -> Estimate:
+    """Return the diffusivity with the interval over the blocks of all replicas."""
+    known = np.flatnonzero(np.isfinite(scores.diffusivity))
+    left_out = len(scores.diffusivity) - len(known)
+    said = [f"{left_out} of {len(scores.diffusivity)} replicas have no value: {_UNSTABLE}"] if left_out else []
+    found = pooled(
+        [
+            Diffusion(
+                value=float(scores.diffusivity[place]),
+                n_blocks=int(scores.diffusion_blocks[place]),
+                mean=float(scores.diffusion_mean[place]),
+                spread=float(scores.diffusion_spread[place]),
+            )
+            for place in known
+        ]
+    )
+    if len(known) and found.reason:
+        said.append(found.reason)
+    return Estimate(found.value, found.low, found.high, len(known), "; ".join(said) or None)
+
+
+def _diffusivity_error(scores: ReplicaScores) -> Estimate:
+    """Return how far the diffusivity is from that of the reference, which is taken as exact; likewise its interval."""
+    found = _diffusivity(scores)
+    if found.value is None:
+        return found
+    reference = float(scores.diffusivity_reference[np.isfinite(scores.diffusivity)][0])
+    value = abs(found.value - reference)
+    if found.low is None or found.high is None:
+        return Estimate(value, None, None, found.n, found.reason)
+    ends = sorted(abs(end - reference) for end in (found.low, found.high))
+    return Estimate(value, 0.0 if found.low <= reference <= found.high else ends[0], ends[1], found.n, found.reason)
 
 
 def _endings(scores: ReplicaScores) -> tuple[Endings, float]:
@@ -215,10 +280,11 @@ def _defined(  # noqa: PLR0913, PLR0917 - one line of the table below
     formula: str,
     column: Callable[[ReplicaScores], FloatArray],
     estimate: Callable[[ReplicaScores], Estimate] | None = None,
+    differ: Callable[[ReplicaScores, ReplicaScores], float | None] | None = None,
 ) -> MetricDefinition[ReplicaScores]:
     return MetricDefinition(
         name, unit, direction, title, formula, column, _ones, Scale(Kind.REAL), about=about, timed=about == "speed",
-        estimate=estimate or _mean_of(column, about),
+        estimate=estimate or _mean_of(column, about), differ=differ or _by_student(column),
     )  # fmt: skip
 
 
@@ -231,12 +297,12 @@ _DEFINITIONS: Final = (
         "replicas. A replica collapses as MDSim says: the error of its distribution in a window, or the stretch of a "
         "bond, exceeds the threshold of the suite; or it ends for a physical reason. Other ends are censored. Without "
         "any collapse the lower end is the exact binomial bound on survival times the length",
-        lambda s: s.stable, lambda s: _stability(s, worst=False),
+        lambda s: s.stable, lambda s: _stability(s, worst=False), lambda a, b: _times_differ(a, b, worst=False),
     ),
     _defined(
         "stability_worst_case", "ps", _HIGHER, "Stability (worst case)", "stability",
         "as `stability`, with every censored replica counted as collapsed where it ended",
-        lambda s: s.stable, lambda s: _stability(s, worst=True),
+        lambda s: s.stable, lambda s: _stability(s, worst=True), lambda a, b: _times_differ(a, b, worst=True),
     ),
     _defined(
         "survived", "1", _HIGHER, "Survived", "stability",
@@ -274,13 +340,14 @@ _DEFINITIONS: Final = (
     ),
     _defined(
         "diffusivity_error", "1e-9 m²/s", _LOWER, "Diffusivity error", "diffusion",
-        "as `diffusivity_error_mdsim`, divided by the true number of starts",
-        lambda s: s.diffusivity_error,
+        "distance of `diffusivity` from that of the reference, which is taken as exact; the interval likewise",
+        lambda s: np.abs(s.diffusivity - s.diffusivity_reference), _diffusivity_error,
     ),
     _defined(
         "diffusivity", "1e-9 m²/s", _NEITHER, "Diffusivity", "diffusion",
-        "mean over replicas of the diffusivity, divided by the true number of starts",
-        lambda s: s.diffusivity,
+        "mean squared displacement over 6 times the lag, of all starts, relative to the centre of mass; mean over "
+        "replicas by their blocks of two lags (a shorter replica is one), Student's interval over the blocks of all",
+        lambda s: s.diffusivity, _diffusivity,
     ),
     _defined(
         "energy_drift", "meV/atom/ps", _LOWER, "Energy drift", "energy",

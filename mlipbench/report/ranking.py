@@ -10,7 +10,7 @@ import numpy as np
 
 from mlipbench.metrics.catalogue import TASK_METRICS, find_metric
 from mlipbench.metrics.definition import numerator_denominator
-from mlipbench.metrics.dynamics import indistinguishable_replicas
+from mlipbench.metrics.dynamics import ReplicaScores, indistinguishable_replicas
 from mlipbench.metrics.statistics import MIN_CLUSTERS, indistinguishable_from_best
 from mlipbench.metrics.values import Direction
 from mlipbench.status import Source, Status, Task
@@ -66,6 +66,22 @@ class _Scores:
             remedy = "rebuild it with `mlipbench score`"
             raise ResultsError(f"damaged scores: {error}", file=path, remedy=remedy) from None
 
+    def rows(self, wanted: IntArray) -> IntArray:
+        """Return where structures stand, by their places in the split; all of them must be there."""
+        order = np.argsort(self.index, kind="stable")
+        found: IntArray = order[np.searchsorted(self.index, wanted, sorter=order)]
+        return found
+
+    def replicas(self, rows: IntArray) -> ReplicaScores:
+        """Return the scores of some replicas, of simulations.
+
+        Raises:
+            TypeError: The scores are not of simulations.
+        """
+        if not isinstance(self._errors, ReplicaScores):
+            raise TypeError("only simulations have replicas")
+        return self._errors.taken(rows)
+
     def sums(self, definition: MetricDefinition[Any]) -> tuple[FloatArray, FloatArray]:
         """Return numerator and denominator of a metric, shape (n_structures,) each."""
         include = self._applicable if definition.needs_one_reference else None
@@ -96,17 +112,16 @@ def best(candidates: Sequence[tuple[RunRecord, MetricRecord]], scores: ScoreRead
     shared = reduce(np.intersect1d, (table.index for table in rankable.values()))
     if not shared.size:
         return frozenset()
+    rows = {position: table.rows(shared) for position, table in rankable.items()}
+    if definition.differ is not None:
+        replicas = {str(position): rankable[position].replicas(taken) for position, taken in rows.items()}
+        return frozenset(int(position) for position in indistinguishable_replicas(definition, replicas))
     values: dict[str, tuple[FloatArray, FloatArray]] = {}
     clusters: AnyArray = np.zeros(0)
-    for position, table in rankable.items():
-        order = np.argsort(table.index, kind="stable")
-        taken = order[np.searchsorted(table.index, shared, sorter=order)]
-        numerator, denominator = table.sums(definition)
+    for position, taken in rows.items():
+        numerator, denominator = rankable[position].sums(definition)
         values[str(position)] = (numerator[taken], denominator[taken])
-        clusters = table.clusters[taken]
-    if definition.estimate is not None:
-        columns = {name: np.where(den > 0, num, np.nan) for name, (num, den) in values.items()}
-        return frozenset(int(position) for position in indistinguishable_replicas(columns, definition.direction))
+        clusters = rankable[position].clusters[taken]
     if np.unique(clusters).size < MIN_CLUSTERS:
         return frozenset()
     chosen = indistinguishable_from_best(values, clusters, definition.direction, definition.scale)

@@ -212,8 +212,11 @@ class _Replica:
         return {
             "diffusivity_mdsim": mdsim,
             "diffusivity_error_mdsim": abs(mdsim - known.diffusivity_mdsim),
-            "diffusivity": true,
-            "diffusivity_error": abs(true - known.diffusivity),
+            "diffusivity": true.value,
+            "diffusivity_reference": known.diffusivity,
+            "diffusion_blocks": true.n_blocks,
+            "diffusion_mean": true.mean,
+            "diffusion_spread": true.spread,
         }
 
 

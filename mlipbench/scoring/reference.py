@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from mlipbench.elements import SYMBOLS
-from mlipbench.metrics.diffusivity import Lags, diffusivity, mdsim_diffusivity, unwrap, without_drift
+from mlipbench.metrics.diffusivity import Diffusion, Lags, diffusion, mdsim_diffusivity, unwrap, without_drift
 from mlipbench.metrics.pairs import Bins, Lattice, PairCounts, count_pairs
 from mlipbench.metrics.rdf import distance_density, mdsim_radial_distribution, radial_distribution
 from mlipbench.plan.cells import METRIC_VERSION
@@ -89,8 +89,8 @@ def curves(counts: PairCounts, distribution: Distribution) -> tuple[FloatArray, 
 
 def diffusivities(
     positions: FloatArray, numbers: IntArray, asked: Mapping[str, Any], interval: float
-) -> tuple[float | None, float | None]:
-    """Return the diffusivity as MDSim reads it off, and averaged correctly, 10⁻⁹ m²/s; None where there is none.
+) -> tuple[float | None, Diffusion | None]:
+    """Return the diffusivity as MDSim reads it off, 10⁻⁹ m²/s, and averaged correctly; None where there is none.
 
     Args:
         positions: Shape (n_frames, n_atoms, 3), Å, not wrapped, in order of time.
@@ -105,9 +105,7 @@ def diffusivities(
     masses = np.asarray(atomic_masses[numbers], dtype=np.float64)
     steady = without_drift(positions[frames], masses)[:, numbers == SYMBOLS.index(asked["element"])]
     lag = asked["lag"] + 1
-    if len(steady) <= lag:
-        return None, None
-    correct = diffusivity([steady], Lags(lag, lag, asked["spacing"])).value
+    correct = diffusion(steady, Lags(lag, lag, asked["spacing"]))
     return mdsim_diffusivity(whole, frames, asked["lag"], interval), correct
 
 
@@ -142,11 +140,11 @@ def _observe(split: Split, parameters: Mapping[str, Any], interval_fs: float | N
     if lattice is not None:
         for pairs in element_pairs(first.numbers):
             elements[pairs.name] = radial_distribution(_summed(positions, lattice, bins, pairs))
-    both: tuple[float | None, float | None] = (None, None)
+    mdsim_value, correct = None, None
     if parameters["diffusion"] is not None and interval_fs is not None and lattice is not None:
         whole = unwrap(positions, lattice)
-        both = diffusivities(whole, first.numbers, parameters["diffusion"], interval_fs / 1000)
-    return Reference(mdsim, corrected, elements, *both)
+        mdsim_value, correct = diffusivities(whole, first.numbers, parameters["diffusion"], interval_fs / 1000)
+    return Reference(mdsim, corrected, elements, mdsim_value, None if correct is None else correct.value)
 
 
 def _summed(positions: FloatArray, lattice: Lattice | None, bins: Bins, pairs: Pairs) -> PairCounts:

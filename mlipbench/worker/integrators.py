@@ -33,7 +33,7 @@ class Stepper(ABC):
         """Keep what does not change."""
         self.dt = dynamics.timestep * fs
         self.kT = kB * dynamics.temperature
-        self.masses = masses[:, None]
+        self.masses = np.repeat(masses, 3).reshape(-1, 3)  # so that no operation has rows of three to walk through
         self._owner = owner
         self._starts = np.searchsorted(owner, np.arange(n_replicas))
         self.counts = np.bincount(owner, minlength=n_replicas)
@@ -108,7 +108,7 @@ class NoseHoover(Stepper):
 
     def move(self, state: State) -> None:
         """A step of the positions and half a step of the velocities, with the friction as it is."""
-        acceleration = state.forces / self.masses - state.friction[self._owner, None] * state.velocities
+        acceleration = state.forces / self.masses - state.friction.take(self._owner)[:, None] * state.velocities
         state.positions += state.velocities * self.dt + acceleration * (0.5 * self.dt * self.dt)
         self._before = self.kinetic(state.velocities) if self._arrived is None else self._arrived
         state.velocities += 0.5 * self.dt * acceleration
@@ -119,7 +119,7 @@ class NoseHoover(Stepper):
         state.friction += self._pace * (self.kinetic(state.velocities) - self._target)
         state.forces = forces
         state.velocities += 0.5 * self.dt * forces / self.masses
-        state.velocities /= 1.0 + 0.5 * self.dt * state.friction[self._owner, None]
+        state.velocities /= (1.0 + 0.5 * self.dt * state.friction.take(self._owner))[:, None]
 
 
 class Langevin(Stepper):

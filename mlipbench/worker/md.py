@@ -141,6 +141,7 @@ class Replicas:
         self.state = order.state
         self.calls = 0
         self.timing = Timing(0.0, 0.0)
+        self._some_ended = not bool(order.state.running.all())
         self._session = session
         self._order = order
         self._owner = order.start.structure_index
@@ -155,10 +156,9 @@ class Replicas:
             state.energy, state.forces = self._call()
             recorder.record(state)
             self._tell()
-        while state.step < self._order.until and state.running.any():
+        while state.step < self._order.until and (not self._some_ended or state.running.any()):
             self._halt()
-            self._step()
-            self._look_at_temperatures()
+            self._look_at_temperatures(self._step())
             if state.step % self._order.dynamics.save_interval == 0:
                 recorder.record(state)
                 self._look_at_bonds()
@@ -170,31 +170,41 @@ class Replicas:
         """End the replicas that the model would not survive."""
         for place, halt in self._order.halts.items():
             if self.state.ended[place] == RUNNING and halt.step <= self.state.step:
-                self.state.end(place, self.state.step, halt.kind, halt.reason)
+                self._end(place, halt.kind, halt.reason)
 
-    def _step(self) -> None:
+    def _step(self) -> FloatArray:
+        """Bring all replicas one step further, and return their temperatures there."""
         state = self.state
         self._rest()
         self._stepper.move(state)
-        if not np.abs(state.positions).max() < _FARTHEST:  # NaN is not less, either
+        every = state.positions.ravel()
+        if not np.dot(every, every) < _FARTHEST**2:  # NaN is not less, either; where it holds, no coordinate is farther
             lost = ~(np.abs(state.positions) < _FARTHEST).all(axis=1)
             for place in np.unique(self._owner[lost]).tolist():
-                state.end(place, state.step, End.PHYSICAL, "an atom left for infinity")
+                self._end(place, End.PHYSICAL, "an atom left for infinity")
             self._rest()
         energy, forces = self._call()
         with np.errstate(invalid="ignore", over="ignore"):  # of replicas that have just ended
             self._stepper.arrive(state, forces)
+            temperatures = self._stepper.temperature(state.velocities)
         state.energy = energy
         state.step += 1
+        return temperatures
+
+    def _end(self, place: int, kind: End, reason: str) -> None:
+        """Let a replica end after the last step."""
+        self._some_ended = True
+        self.state.end(place, self.state.step, kind, reason)
 
     def _rest(self) -> None:
         """Put replicas that have ended where they began, at rest."""
+        if not self._some_ended:
+            return
         state, ended = self.state, ~self.state.running
-        if ended.any():
-            atoms = ended[self._owner]
-            state.positions[atoms] = self._order.start.positions[atoms]
-            state.velocities[atoms] = state.forces[atoms] = 0.0
-            state.energy[ended] = state.friction[ended] = 0.0
+        atoms = ended[self._owner]
+        state.positions[atoms] = self._order.start.positions[atoms]
+        state.velocities[atoms] = state.forces[atoms] = 0.0
+        state.energy[ended] = state.friction[ended] = 0.0
 
     def _call(self) -> tuple[FloatArray, FloatArray]:
         """Return what the model says of the positions; replicas that it has no answer for end with the last step."""
@@ -205,22 +215,21 @@ class Replicas:
         arrays = prediction_arrays(predictions, _ASKED)
         _, reasons = drop_non_finite(batch, arrays)
         declined = predictions.not_applicable
-        going_on = self.state.running
         for place in sorted({*reasons, *declined}):
-            if going_on[place]:
+            if self.state.ended[place] == RUNNING:
                 kind = End.REFUSED if place in declined else End.PHYSICAL
-                self.state.end(place, self.state.step, kind, declined.get(place) or reasons[place])
+                self._end(place, kind, declined.get(place) or reasons[place])
         return np.array(arrays["energy"]), np.array(arrays["forces"])
 
-    def _look_at_temperatures(self) -> None:
+    def _look_at_temperatures(self, temperatures: FloatArray) -> None:
         guards, state = self._order.guards, self.state
-        with np.errstate(invalid="ignore", over="ignore"):  # of replicas that have just ended
-            temperatures = self._stepper.temperature(state.velocities)
-            outside = state.running & ~((temperatures >= guards.coldest) & (temperatures <= guards.hottest))
+        if guards.coldest <= temperatures.min() and temperatures.max() <= guards.hottest:  # not where one is NaN
+            return
+        outside = state.running & ~((temperatures >= guards.coldest) & (temperatures <= guards.hottest))
         for place in np.flatnonzero(outside).tolist():
             kelvin = temperatures[place]
             reason = f"temperature of {kelvin:.3g} K" if np.isfinite(kelvin) else "velocities that are not finite"
-            state.end(place, state.step, End.PHYSICAL, reason)
+            self._end(place, End.PHYSICAL, reason)
 
     def _look_at_bonds(self) -> None:
         guards, state = self._order.guards, self.state
@@ -235,7 +244,7 @@ class Replicas:
             reason = (
                 f"the bond of atoms {a} and {b} is {lengths[bond]:.2f} Å long, {guards.lengths[bond]:.2f} Å on average"
             )
-            state.end(place, state.step, End.PHYSICAL, reason)
+            self._end(place, End.PHYSICAL, reason)
 
     def _tell(self) -> None:
         """Tell the harness that the worker is alive, and where the replicas are if it asked for that."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -145,12 +146,9 @@ def drop_non_finite(batch: StructureBatch, arrays: dict[str, AnyArray]) -> tuple
     """
     ok = np.ones(batch.n_structures, dtype=np.bool_)
     reasons: dict[int, str] = {}
-    for name in Property:
-        if name not in arrays:
-            continue
-        with np.errstate(all="ignore"):  # a sum is finite if its terms are, short of overflow; cheaper than a mask
-            if np.isfinite(arrays[name].sum()):
-                continue
+    with np.errstate(all="ignore"):  # a sum is finite if its terms are, short of overflow; cheaper than a mask
+        suspects = [name for name in Property if name in arrays and not math.isfinite(arrays[name].sum())]
+    for name in suspects:
         for index in _bad_structures(batch, name, arrays[name]):
             ok[index] = False
             reasons.setdefault(int(index), f"non-finite {name}")

@@ -10,6 +10,7 @@ list. A model that builds its own lists gets every atom inside the cell at each 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -70,6 +71,8 @@ class Surroundings:
         """Return the replicas whose lists no longer hold, or at every so many steps will not for so many more."""
         moved = positions - self._listed
         squared = np.einsum("ik,ik->i", moved, moved)
+        if self._calls % _AHEAD and math.sqrt(squared.max()) < 0.5 * self._skin:
+            return np.zeros(0, dtype=np.int64)
         farthest = np.sqrt(np.maximum.reduceat(squared, self._start.offsets[:-1]))
         if self._calls % _AHEAD == 0:
             farthest *= 1 + _AHEAD / (self._calls - self._made)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.md.analysis import DiffusionCoefficient
+from scipy import stats
 
 from mlipbench.metrics.diffusivity import (
     Lags,
-    diffusivity,
+    diffusion,
     mdsim_diffusivity,
     mean_squared_displacement,
+    pooled,
     unwrap,
     without_drift,
 )
 from mlipbench.metrics.pairs import Lattice
+
+if TYPE_CHECKING:
+    from mlipbench.metrics.blocks import BlockEstimate
 
 SKEWED = np.array([[12.0, 0.0, -2.8], [-3.6, 11.1, -3.7], [0.0, 0.1, 12.4]])
 ALL = slice(None)
@@ -32,6 +39,10 @@ def hops(n_frames: int) -> np.ndarray:
     for n in range(n_frames - 1):
         positions[n + 1 :, n, n % 3] = 2.0
     return positions
+
+
+def diffusivity(replicas: list[np.ndarray], lags: Lags) -> BlockEstimate:
+    return pooled([found for found in (diffusion(replica, lags) for replica in replicas) if found is not None])
 
 
 def mdsim_by_loops(positions: np.ndarray, index: int) -> float:
@@ -149,22 +160,33 @@ def test_an_offset_does_not_enter_the_slope() -> None:
     assert diffusivity([rattling], Lags(50, 50, 1.0)).value == pytest.approx(10 * 6 / 50 / 6, rel=0.05)
 
 
-def test_replicas_count_by_their_starts() -> None:
-    slow, fast = np.zeros((31, 4, 3)), np.arange(21)[:, None, None] * np.ones((1, 4, 3))
-    found = diffusivity([slow, fast], Lags(10, 10, 1.0))
-    # 21 starts with MSD 0 and 11 with 300
-    assert found.value == pytest.approx(10 * 300 * 11 / 32 / 60)
-    assert (found.n_blocks, found.low) == (2, None)  # 31 // 20 + 21 // 20
-    assert found.reason == "2 blocks of 20 frames, an interval needs 3"
+def test_replicas_count_by_their_blocks() -> None:
+    still, fast = np.zeros((45, 4, 3)), np.arange(11)[:, None, None] * np.ones((1, 4, 3))
+    found = diffusivity([still, fast], Lags(10, 10, 1.0))
+    # two blocks of 22 frames with MSD 0, and one of a single start with 300: D = 0, 0 and 10 x 300 / 60
+    assert (found.value, found.n_blocks) == (pytest.approx(50 / 3), 3)
+    assert found.high == pytest.approx(50 / 3 + stats.t.ppf(0.975, 2) * np.std([0, 0, 50], ddof=1) / np.sqrt(3))
+    two = diffusivity([fast] * 2, Lags(10, 10, 1.0))
+    assert (two.value, two.low, two.reason) == (pytest.approx(50.0), None, "2 blocks of 2 lags, an interval needs 3")
     three = diffusivity([fast] * 3, Lags(10, 10, 1.0))
     assert (three.n_blocks, three.low, three.high) == (3, pytest.approx(50.0), pytest.approx(50.0))
 
 
+@pytest.mark.parametrize("lengths", [(60,), (15, 15, 15), (11, 19, 19), (12, 40, 100), (13,) * 5])
+def test_intervals_cover_the_diffusivity_of_random_walks(lengths: tuple[int, ...]) -> None:
+    """1/2 Å² per ps, one block or several in a replica; 1,000 sets, so that 0.95 scatters by 0.007."""
+    rng, inside = np.random.default_rng(11), 0
+    for _ in range(1000):
+        walks = [rng.normal(size=(length, 8, 3)).cumsum(axis=0) for length in lengths]
+        found = diffusivity(walks, Lags(10, 10, 1.0))
+        inside += found.low <= 5.0 <= found.high
+    assert 0.925 < inside / 1000 < 0.985
+
+
 def test_short_trajectories_have_no_diffusivity() -> None:
+    assert diffusion(walk(20, 2), Lags(5, 20, 1.0)) is None
     found = diffusivity([walk(10, 2), walk(20, 2)], Lags(5, 20, 1.0))
-    assert (found.value, found.n_blocks) == (None, 0)
-    assert found.reason == "a lag of 20 frames needs more than that, the longest trajectory has 20"
-    assert diffusivity([], Lags(5, 20, 1.0)).value is None
+    assert (found.value, found.n_blocks, found.reason) == (None, 0, "no trajectory is longer than the longest lag")
 
 
 def test_intervals_do_not_reach_below_zero() -> None:

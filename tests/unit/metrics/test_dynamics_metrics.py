@@ -8,7 +8,6 @@ import pytest
 
 from mlipbench.metrics.definition import evaluate
 from mlipbench.metrics.dynamics import DYNAMICS_METRICS, ReplicaScores, indistinguishable_replicas, mean_estimate
-from mlipbench.metrics.values import Direction
 
 T_4 = 2.776445  # 97.5 % quantile of Student's t with four degrees of freedom, from tables
 
@@ -17,6 +16,10 @@ def scores(n=5, **columns):
     filled = {field.name: np.full(n, np.nan) for field in dataclasses.fields(ReplicaScores)}
     filled |= {"n_atoms": np.full(n, 8), "horizon": np.full(n, 50.0), "step": np.full(n, 0.25)}
     return ReplicaScores(**(filled | {name: np.asarray(column, dtype=float) for name, column in columns.items()}))
+
+
+def best_of(name, models):
+    return indistinguishable_replicas(DYNAMICS_METRICS[name], models)
 
 
 def value_of(name, given):
@@ -80,6 +83,42 @@ def test_models_are_told_apart_by_their_paired_differences():
     rng = np.random.default_rng(0)
     base = rng.normal(0, 10, 5)
     values = {"best": base, "worse": base + 0.1 + rng.normal(0, 0.01, 5), "like": base + np.array([1, -1, 1, -1, 0.1])}
-    assert indistinguishable_replicas(values, Direction.LOWER) == {"best", "like"}
-    assert indistinguishable_replicas({"a": base, "b": base}, Direction.LOWER) == {"a", "b"}
-    assert indistinguishable_replicas({"a": base[:2], "b": base[:2]}, Direction.LOWER) == frozenset()
+    assert best_of("rdf_mae", {name: scores(rdf_mae=column) for name, column in values.items()}) == {"best", "like"}
+    assert best_of("rdf_mae", {name: scores(rdf_mae=base) for name in "ab"}) == {"a", "b"}
+    assert best_of("rdf_mae", {name: scores(2, rdf_mae=base[:2]) for name in "ab"}) == frozenset()
+
+
+def test_times_of_stability_are_told_apart_without_the_pairs_that_were_censored():
+    """Differences of 20, 21, 22, 23 ps, and 24 ± 44 in pairs with a crash, which say nothing of the model."""
+    stable = scores(6, stable=[50.0, 49.0, 48.0, 47.0, 1.0, 2.0], failed=[0, 1, 1, 1, 0, 0])
+    short = scores(6, stable=[30.0, 28.0, 26.0, 24.0, 45.0, 46.0], failed=[1] * 6)
+    assert best_of("stability", {"stable": stable, "short": short}) == {"stable"}
+    assert best_of("stability_worst_case", {"stable": stable, "short": short}) == {"stable", "short"}
+
+
+def test_models_that_are_censored_everywhere_are_not_told_apart():
+    crashed = scores(stable=[50.0] * 3 + [1.0] * 2, failed=[0] * 5)
+    fallen = scores(stable=[20.0, 20.1, 20.2, 20.3, 20.4], failed=[1] * 5)
+    assert best_of("stability", {"crashed": crashed, "fallen": fallen}) == {"crashed"}  # three pairs of 30 ps
+    crashed = scores(stable=[50.0] * 2 + [1.0] * 3, failed=[0] * 5)
+    assert best_of("stability", {"crashed": crashed, "fallen": fallen}) == {"crashed", "fallen"}  # two pairs
+
+
+def test_diffusivity_has_the_interval_of_all_blocks():
+    """Replicas with the blocks 1, 3; 2, 4; 6: value (2 x 2 + 2 x 3 + 6) / 5 = 3.2, variance 14.8 / 4."""
+    given = scores(
+        4, diffusivity=[2.0, 3.0, 6.0, np.nan], diffusion_blocks=[2, 2, 1, np.nan], diffusion_mean=[2, 3, 6, np.nan],
+        diffusion_spread=[1, 1, 0, np.nan], diffusivity_reference=[1.0, 1.0, 1.0, np.nan],
+    )  # fmt: skip
+    found, half = value_of("diffusivity", given), T_4 * math.sqrt(14.8 / 4 / 5)
+    assert (found.value, found.n) == (pytest.approx(3.2), 3)
+    assert (found.ci_low, found.ci_high) == (pytest.approx(3.2 - half), pytest.approx(3.2 + half))
+    assert found.reason == "1 of 4 replicas have no value: they were not stable for long enough"
+    error = value_of("diffusivity_error", given)
+    assert (error.value, error.ci_low, error.ci_high) == (
+        pytest.approx(2.2), 0.0, pytest.approx(2.2 + half),
+    )  # fmt: skip
+    far = dataclasses.replace(given, diffusivity_reference=np.full(4, 10.0))
+    error = value_of("diffusivity_error", far)
+    assert (error.ci_low, error.ci_high) == (pytest.approx(6.8 - half), pytest.approx(6.8 + half))
+    assert value_of("diffusivity_error", scores(4)).value is None
