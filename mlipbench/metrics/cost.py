@@ -6,71 +6,30 @@ were made in rounds with other models.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from mlipbench.cost import CostFacts, Stage
-from mlipbench.metrics.definition import Estimate, MetricDefinition
+from mlipbench.metrics.cost_columns import Family, cost_metric, counted, nothing
+from mlipbench.metrics.definition import Estimate
 from mlipbench.metrics.timings import geometric_mean, line, paired_ratio, percentile
-from mlipbench.metrics.values import Direction, Kind, Scale
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from mlipbench.cost import Call, CallCost
+    from mlipbench.metrics.cost_columns import Costs
+    from mlipbench.metrics.definition import MetricDefinition
     from mlipbench.typing import FloatArray
 
     Estimator = Callable[["Costs"], Estimate]
 
-_SIZE: Final = "Size"
-_FLOPS: Final = "Operations"
-_LATENCY: Final = "One structure"
-_BATCHES: Final = "Batches"
-_MEMORY: Final = "Memory"
-_TRAINING: Final = "Training"
-_TIMED: Final = frozenset({_LATENCY, _BATCHES, _MEMORY, _TRAINING})
-EXACT: Final = "counted, not estimated"
 _MILLI: Final = 1e3
 _GIGA: Final = 1e9
 _MIB: Final = 2**20
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Costs:
-    """What is known of the cost of one model on one split.
-
-    Attributes:
-        facts: What the worker counted, or why it could not.
-        calls: What it timed.
-        step: Seconds of a step of training.
-        samples: Structures of a second of training.
-        cutoff: Å, within which the model looks for neighbours, or None.
-        reference: The model that times are divided by, or why there is none.
-        limit: Why no larger batch was measured, or None.
-    """
-
-    facts: CostFacts | str
-    calls: Sequence[Call]
-    step: Estimate
-    samples: Estimate
-    cutoff: float | None
-    reference: str | None
-    limit: str | None = None
-
-    def of(self, stage: Stage) -> list[Call]:
-        """Return the calls of one stage."""
-        return [call for call in self.calls if call.stage is stage]
-
-
-def _nothing(reason: str | None) -> Estimate:
-    return Estimate(None, None, None, 0, reason or "it was not measured")
-
-
-def _counted(value: float | None, n: int, reason: str | None) -> Estimate:
-    return _nothing(reason) if value is None else Estimate(float(value), None, None, n, EXACT)
 
 
 def _scaled(found: Estimate, factor: float) -> Estimate:
@@ -81,8 +40,8 @@ def _scaled(found: Estimate, factor: float) -> Estimate:
 def _parameters(field: str) -> Estimator:
     def estimate(costs: Costs) -> Estimate:
         if isinstance(costs.facts, str):
-            return _nothing(costs.facts)
-        return _counted(getattr(costs.facts.parameters, field), 1, costs.facts.parameters.reason)
+            return nothing(costs.facts)
+        return counted(getattr(costs.facts.parameters, field), 1, costs.facts.parameters.reason)
 
     return estimate
 
@@ -91,13 +50,13 @@ def _per(costs: Costs, number: Callable[[CostFacts], float | str | None], unit: 
     """Return a number of the whole batch that was counted, per structure, atom or edge."""
     facts = costs.facts
     if isinstance(facts, str):
-        return _nothing(facts)
+        return nothing(facts)
     found, count = number(facts), getattr(facts, f"n_{unit}")
     if isinstance(found, str) or found is None:
-        return _nothing(found)
+        return nothing(found)
     if not count:
-        return _nothing(f"the model tells no number of {unit}")
-    return _counted(found / count, facts.n_structures, None)
+        return nothing(f"the model tells no number of {unit}")
+    return counted(found / count, facts.n_structures, None)
 
 
 def _dispatched(call: CallCost | None) -> float | str:
@@ -115,9 +74,9 @@ def _thop(call: CallCost | None) -> float | str:
 
 def _share(costs: Costs) -> Estimate:
     if isinstance(costs.facts, str) or costs.facts.forces is None:
-        return _nothing(costs.facts if isinstance(costs.facts, str) else "forces were not counted")
+        return nothing(costs.facts if isinstance(costs.facts, str) else "forces were not counted")
     dispatched = costs.facts.forces.dispatched
-    return _counted(dispatched.call_share, costs.facts.n_structures, dispatched.unavailable)
+    return counted(dispatched.call_share, costs.facts.n_structures, dispatched.unavailable)
 
 
 def _seconds(calls: Sequence[Call]) -> FloatArray:
@@ -144,7 +103,7 @@ def _half(field: str) -> Estimator:
 
 def _ratio(costs: Costs) -> Estimate:
     if costs.reference is None:
-        return _nothing("the reference model was not measured in the same rounds")
+        return nothing("the reference model was not measured in the same rounds")
     calls = costs.of(Stage.LATENCY)
     beside = np.asarray([np.nan if call.reference_seconds is None else call.reference_seconds for call in calls])
     return paired_ratio(_seconds(calls), beside, np.asarray([call.round for call in calls], dtype=np.int64))
@@ -153,7 +112,7 @@ def _ratio(costs: Costs) -> Estimate:
 def _cold(costs: Costs) -> Estimate:
     calls = costs.of(Stage.COLD)
     if not calls:
-        return _nothing(None)
+        return nothing(None)
     return Estimate(calls[0].seconds, None, None, 1, "happens once, so that it has no interval")
 
 
@@ -172,7 +131,7 @@ def _rate(unit: str) -> Estimator:
     def estimate(costs: Costs) -> Estimate:
         calls = _best_batch(costs)
         if not calls:
-            return _nothing(costs.limit)
+            return nothing(costs.limit)
         rates = np.asarray([getattr(call, unit) / call.seconds for call in calls])
         said = [f"batches of {calls[0].n_structures}", f"nothing larger: {costs.limit}" if costs.limit else None]
         found = geometric_mean(rates)
@@ -196,7 +155,7 @@ def _memory(field: str) -> Estimator:
         peaks = [getattr(call, field) for call in costs.of(Stage.THROUGHPUT)]
         known = [peak for peak in peaks if peak is not None]
         if not known:
-            return _nothing("the allocator of a processor keeps no count" if peaks else costs.limit)
+            return nothing("the allocator of a processor keeps no count" if peaks else costs.limit)
         largest = max(call.n_structures for call in costs.of(Stage.THROUGHPUT))
         return Estimate(max(known) / _MIB, None, None, len(known), f"the most, of batches up to {largest}")
 
@@ -204,35 +163,15 @@ def _memory(field: str) -> Estimator:
 
 
 def _cutoff(costs: Costs) -> Estimate:
-    return _counted(costs.cutoff, 1, "the model's card names no cutoff")
-
-
-def _definition(
-    about: str, name: str, unit: str, title: str, formula: str, estimate: Estimator, **more: bool
-) -> MetricDefinition[Costs]:
-    """Return the definition of a number that is the better the lower it is, unless `more` says otherwise."""
-    rises, neither = more.get("rises", False), more.get("neither", False)
-    return MetricDefinition(
-        name=name,
-        unit=unit,
-        direction=Direction.NEITHER if neither else Direction.HIGHER if rises else Direction.LOWER,
-        title=title,
-        formula=formula,
-        numerator=lambda costs: np.zeros(len(costs.calls)),
-        denominator=lambda costs: np.zeros(len(costs.calls)),
-        scale=Scale(Kind.FRACTION if more.get("share") else Kind.COUNT if more.get("whole") else Kind.POSITIVE),
-        about=about,
-        estimate=estimate,
-        timed=about in _TIMED,
-    )
+    return counted(costs.cutoff, 1, "the model's card names no cutoff")
 
 
 COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
     {
         one.name: one
         for one in (
-            _definition(
-                _SIZE,
+            cost_metric(
+                Family.SIZE,
                 "parameters",
                 "1",
                 "Parameters",
@@ -240,8 +179,8 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 _parameters("total"),
                 whole=True,
             ),
-            _definition(
-                _SIZE,
+            cost_metric(
+                Family.SIZE,
                 "trainable_parameters",
                 "1",
                 "Trainable parameters",
@@ -249,8 +188,8 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 _parameters("trainable"),
                 whole=True,
             ),
-            _definition(
-                _SIZE,
+            cost_metric(
+                Family.SIZE,
                 "idle_parameters",
                 "1",
                 "Parameters without gradient",
@@ -258,8 +197,8 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 _parameters("without_gradient"),
                 whole=True,
             ),
-            _definition(
-                _FLOPS,
+            cost_metric(
+                Family.OPERATIONS,
                 "flops_energy",
                 "GFLOP",
                 "FLOPs, energy",
@@ -267,32 +206,32 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 "multiply-add is two",
                 lambda costs: _per(costs, lambda facts: _dispatched(facts.energy), "structures"),
             ),
-            _definition(
-                _FLOPS,
+            cost_metric(
+                Family.OPERATIONS,
                 "flops",
                 "GFLOP",
                 "FLOPs, energy and forces",
                 "the same in a call for energy and forces",
                 lambda costs: _per(costs, lambda facts: _dispatched(facts.forces), "structures"),
             ),
-            _definition(
-                _FLOPS,
+            cost_metric(
+                Family.OPERATIONS,
                 "flops_per_atom",
                 "GFLOP",
                 "FLOPs per atom",
                 "the same per atom",
                 lambda costs: _per(costs, lambda facts: _dispatched(facts.forces), "atoms"),
             ),
-            _definition(
-                _FLOPS,
+            cost_metric(
+                Family.OPERATIONS,
                 "flops_per_edge",
                 "GFLOP",
                 "FLOPs per edge",
                 "the same per directed edge of the model's graph",
                 lambda costs: _per(costs, lambda facts: _dispatched(facts.forces), "edges"),
             ),
-            _definition(
-                _FLOPS,
+            cost_metric(
+                Family.OPERATIONS,
                 "flops_thop",
                 "GFLOP",
                 "FLOPs by thop",
@@ -301,8 +240,8 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 lambda costs: _per(costs, lambda facts: _thop(facts.forces), "structures"),
                 neither=True,
             ),
-            _definition(
-                _FLOPS,
+            cost_metric(
+                Family.OPERATIONS,
                 "counted_share",
                 "1",
                 "Operators counted",
@@ -312,8 +251,8 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 share=True,
                 neither=True,
             ),
-            _definition(
-                _SIZE,
+            cost_metric(
+                Family.SIZE,
                 "mean_edges",
                 "1",
                 "Edges",
@@ -321,59 +260,59 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 lambda costs: _per(costs, lambda facts: facts.n_edges, "structures"),
                 neither=True,
             ),
-            _definition(_SIZE, "cutoff", "Å", "Cutoff", "as the model's card has it", _cutoff, neither=True),
-            _definition(
-                _LATENCY,
+            cost_metric(Family.SIZE, "cutoff", "Å", "Cutoff", "as the model's card has it", _cutoff, neither=True),
+            cost_metric(
+                Family.LATENCY,
                 "latency_p50",
                 "ms",
                 "Latency, median",
                 "wall time of a call with one structure, neighbour list and transfer included, energy and forces",
                 _percentile(0.5),
             ),
-            _definition(_LATENCY, "latency_p90", "ms", "Latency, 90 %", "its 90th percentile", _percentile(0.9)),
-            _definition(_LATENCY, "latency_p99", "ms", "Latency, 99 %", "its 99th percentile", _percentile(0.99)),
-            _definition(
-                _LATENCY,
+            cost_metric(Family.LATENCY, "latency_p90", "ms", "Latency, 90 %", "its 90th percentile", _percentile(0.9)),
+            cost_metric(Family.LATENCY, "latency_p99", "ms", "Latency, 99 %", "its 99th percentile", _percentile(0.99)),
+            cost_metric(
+                Family.LATENCY,
                 "latency_prepare",
                 "ms",
                 "of it preparing",
                 "median of the part for neighbour list, graph and transfer",
                 _half("prepare_seconds"),
             ),
-            _definition(
-                _LATENCY,
+            cost_metric(
+                Family.LATENCY,
                 "latency_forward",
                 "ms",
                 "of it the model",
                 "median of the rest",
                 _half("forward_seconds"),
             ),
-            _definition(
-                _LATENCY,
+            cost_metric(
+                Family.LATENCY,
                 "latency_energy",
                 "ms",
                 "Latency, energy alone",
                 "median wall time of a call for the energy alone",
                 _percentile(0.5, Stage.ENERGY),
             ),
-            _definition(
-                _LATENCY,
+            cost_metric(
+                Family.LATENCY,
                 "latency_ratio",
                 "1",
                 "Latency over the reference's",
                 "Hodges-Lehmann estimate of the ratio of latencies in the same rounds with the same structures",
                 _ratio,
             ),
-            _definition(
-                _LATENCY,
+            cost_metric(
+                Family.LATENCY,
                 "cold_start",
                 "ms",
                 "First call",
                 "wall time of the first call of all, compilation included",
                 _cold,
             ),
-            _definition(
-                _BATCHES,
+            cost_metric(
+                Family.BATCHES,
                 "throughput",
                 "1/s",
                 "Structures per second",
@@ -381,8 +320,8 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 _rate("n_structures"),
                 rises=True,
             ),
-            _definition(
-                _BATCHES,
+            cost_metric(
+                Family.BATCHES,
                 "atom_throughput",
                 "1/s",
                 "Atoms per second",
@@ -390,41 +329,41 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 _rate("n_atoms"),
                 rises=True,
             ),
-            _definition(
-                _BATCHES,
+            cost_metric(
+                Family.BATCHES,
                 "batch_overhead",
                 "ms",
                 "Overhead of a call",
                 "intercept of the line of time over atoms, by least squares of relative errors over all batches",
                 _fitted("overhead"),
             ),
-            _definition(_BATCHES, "time_per_atom", "ms", "Time per atom", "slope of that line", _fitted("slope")),
-            _definition(
-                _MEMORY,
+            cost_metric(Family.BATCHES, "time_per_atom", "ms", "Time per atom", "slope of that line", _fitted("slope")),
+            cost_metric(
+                Family.MEMORY,
                 "peak_memory",
                 "MiB",
                 "Memory",
                 "most memory held in a call: of the device, or of the whole process on a processor",
                 _memory("peak_memory"),
             ),
-            _definition(
-                _MEMORY,
+            cost_metric(
+                Family.MEMORY,
                 "peak_allocator",
                 "MiB",
                 "Memory of the allocator",
                 "most memory that the device's allocator handed out in a call",
                 _memory("peak_allocator"),
             ),
-            _definition(
-                _TRAINING,
+            cost_metric(
+                Family.TRAINING,
                 "training_step",
                 "ms",
                 "Training step",
                 "median wall time of an optimiser step at the recipe's batch size, as its trainer measured it",
                 lambda costs: _scaled(costs.step, _MILLI),
             ),
-            _definition(
-                _TRAINING,
+            cost_metric(
+                Family.TRAINING,
                 "training_rate",
                 "1/s",
                 "Training, structures per second",
