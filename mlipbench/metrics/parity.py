@@ -40,7 +40,7 @@ def _conservation(costs: Costs) -> Estimate:
         return nothing(_NOT_COMPARED)
     if facts.conservation is None:
         return nothing("the model predicts no structure that it was to be tried on")
-    how = f"{facts.n_conservation} structures, central differences of {facts.step} Å"
+    how = f"{facts.n_conservation} structures, central differences of {facts.step:g} Å"
     return Estimate(facts.conservation, None, None, facts.n_conservation, how)
 
 

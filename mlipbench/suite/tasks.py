@@ -177,7 +177,7 @@ class MDTask(Part):
 class Parity(Part):
     """How far the predictions of a variant may be from those that they are compared with.
 
-    The defaults lie above what rounding to float32 does and far below what models are wrong by.
+    The defaults lie far above what rounding to float32 does, and below what models are wrong by.
 
     Attributes:
         energy: eV for each atom; the largest difference of a structure's energy may be as large.

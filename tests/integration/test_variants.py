@@ -78,8 +78,8 @@ def test_variants_that_predict_the_same_are_told_apart_by_speed_alone(workspace)
     assert numbers["fp64"]["conservation_error"]["value"] < 1e-9
     most = 1e-6 * max(np.linalg.norm(one) for one in forces)
     assert 1e-9 < numbers["fast"]["conservation_error"]["value"] < most
-    assert numbers["fast"]["conservation_error"]["reason"] == "4 structures, central differences of 0.001 Å"
-    assert "0.05 Å" in numbers["fp32"]["conservation_error"]["reason"]
+    assert numbers["fast"]["conservation_error"]["reason"] == "4 structures, central differences of 0.0001 Å"
+    assert "of 0.01 Å" in numbers["fp32"]["conservation_error"]["reason"]
 
     assert numbers["fast"]["speed_up"]["value"] == pytest.approx(2.0, abs=0.3)  # it sleeps half as long
     assert numbers["fast"]["speed_up"]["ci_low"] > 1

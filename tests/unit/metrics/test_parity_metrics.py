@@ -8,7 +8,7 @@ from mlipbench.metrics.cost_columns import Costs, nothing
 from mlipbench.metrics.definition import evaluate
 from mlipbench.metrics.parity import PARITY_METRICS
 
-FACTS = ParityFacts("the variant fp64", 1e-5, 2e-4, 32, 3e-3, 4, 0.05, "fp64")
+FACTS = ParityFacts("the variant fp64", 1e-5, 2e-4, 32, 3e-3, 4, 0.01, "fp64")
 
 
 def costs(facts, seconds=(), beside=()):
@@ -28,7 +28,7 @@ def test_differences_are_told_with_what_they_are_from():
     assert (found.value, found.n, found.reason) == (1e-5, 32, "largest difference from the variant fp64")
     assert value("parity_forces", costs(FACTS)).value == 2e-4
     kept = value("conservation_error", costs(FACTS))
-    assert (kept.value, kept.n, kept.reason) == (3e-3, 4, "4 structures, central differences of 0.05 Å")
+    assert (kept.value, kept.n, kept.reason) == (3e-3, 4, "4 structures, central differences of 0.01 Å")
 
 
 def test_the_speed_up_is_that_of_paired_rounds():
