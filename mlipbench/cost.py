@@ -239,6 +239,7 @@ class Call:
         page_faults: Pages of memory that the system had to provide.
         reference_seconds: What the reference model took for the very structures in the same round; None where it took
             no part.
+        baseline_seconds: Likewise, of the variant of the same model that its variants are compared with.
         peak_allocator: Most bytes that the device's allocator held during the turn; None where it keeps no count.
         peak_memory: Most bytes held during the turn, of the device or, on a processor, by the process.
     """
@@ -255,6 +256,7 @@ class Call:
     cpu_seconds: float
     page_faults: int
     reference_seconds: float | None
+    baseline_seconds: float | None
     peak_allocator: int | None
     peak_memory: int
 
@@ -262,6 +264,36 @@ class Call:
     def seconds(self) -> float:
         """Both halves together."""
         return self.prepare_seconds + self.forward_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class ParityFacts:
+    """How a variant of a model compares with another that is known to be right.
+
+    Attributes:
+        against: What its predictions are compared with, in words.
+        energy: eV for each atom, the largest difference of the energy of a structure; None where `reason` says why.
+        forces: eV/Å, the largest difference of the force on an atom, its length; None likewise.
+        n_structures: Structures that were compared.
+        conservation: eV/Å, root mean square of F·d + dE/dd over structures, where d is a direction drawn at random;
+            None where it could not be had.
+        n_conservation: Structures that entered it.
+        step: Å, of the central differences that dE/dd is taken by.
+        baseline: The variant that times are compared with; None where the suite lists none without settings.
+        reason: Why the differences are missing, None where they are not.
+        is_reference: Whether it is itself what the others are compared with.
+    """
+
+    against: str
+    energy: float | None = None
+    forces: float | None = None
+    n_structures: int = 0
+    conservation: float | None = None
+    n_conservation: int = 0
+    step: float | None = None
+    baseline: str | None = None
+    reason: str | None = None
+    is_reference: bool = False
 
 
 def _call(told: Mapping[str, Any]) -> CallCost:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -11,20 +13,20 @@ import torch
 
 from mlipbench.adapters.reference import ReferenceEnergies
 from mlipbench.elements import SYMBOLS
-from mlipbench.errors import ConfigError
+from mlipbench.errors import ConfigError, PrerequisiteError
 from mlipbench.models.interface import Adapter, Predictions, Property
 from mlipbench.nets.graph import find_neighbors, make_graph
 from mlipbench.nets.load import load_network
 from mlipbench.nets.messages import as_written
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
     from mlipbench.checkpoint import CheckpointRecord
     from mlipbench.models.interface import LoadRequest
     from mlipbench.nets.graph import Graph
-    from mlipbench.nets.network import Network
+    from mlipbench.nets.network import Network, Output
     from mlipbench.structures import StructureBatch
     from mlipbench.structures.neighbors import NeighborList
     from mlipbench.typing import BoolArray, FloatArray
@@ -51,21 +53,39 @@ class Prepared:
     not_applicable: Mapping[int, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a network is run.
+
+    Attributes:
+        dtype: Precision of weights and activations.
+        device: Where it is.
+        compiled: Whether ``torch.compile`` makes kernels for it, of whatever sizes.
+    """
+
+    dtype: torch.dtype
+    device: torch.device
+    compiled: bool
+
+
 class NetsAdapter(Adapter):
     """A trained network of `mlipbench.nets`.
+
+    Arguments: ``compile``, whether ``torch.compile`` makes kernels for it; ``tf32``, whether products of matrices in
+    float32 round their factors to 10 bits, which GPUs have units for. Both are off if left out.
 
     Args:
         record: The record of its checkpoint.
         network: The network, in evaluation mode.
-        dtype: Precision of weights and activations.
-        device: Where it is.
+        settings: How it is run.
     """
 
-    def __init__(self, record: CheckpointRecord, network: Network, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, record: CheckpointRecord, network: Network, settings: Settings) -> None:
         """Keep the network and lay out its reference energies."""
         self._network = network
-        self._dtype = dtype
-        self._device = device
+        self._call: Callable[..., Output] = torch.compile(network, dynamic=True) if settings.compiled else network
+        self._dtype = settings.dtype
+        self._device = settings.device
         self._covered = np.zeros(len(SYMBOLS) + 1, dtype=np.bool_)
         self._covered[list(record.elements)] = True
         self.trainable = frozenset(name for name, _ in network.named_parameters())
@@ -76,20 +96,17 @@ class NetsAdapter(Adapter):
         """Load a checkpoint folder.
 
         Raises:
-            ConfigError: There is no checkpoint, an argument was given, or the checkpoint is invalid.
-            PrerequisiteError: A file is missing.
+            ConfigError: There is no checkpoint or it is invalid, or an argument does not fit.
+            PrerequisiteError: A file is missing, or the compiler that ``compile`` needs.
         """
         if request.checkpoint is None:
             raise ConfigError(
                 "the adapter 'nets' needs a checkpoint", remedy="train one with `mlipbench train`, or name a recipe"
             )
-        if request.kwargs:
-            raise ConfigError(f"the adapter 'nets' takes no argument {min(request.kwargs)!r}", where="kwargs")
+        settings = _settings(request)
         record, network = load_network(Path(request.checkpoint))
-        dtype = torch.float64 if request.dtype == "float64" else torch.float32
-        device = torch.device(request.device)
-        network.eval().requires_grad_(False).to(device=device, dtype=dtype)  # noqa: FBT003 - torch's own signature
-        return cls(record, network, dtype, device)
+        network.eval().requires_grad_(False).to(device=settings.device, dtype=settings.dtype)  # noqa: FBT003 - torch's
+        return cls(record, network, settings)
 
     @property
     def cutoff(self) -> float:
@@ -115,7 +132,7 @@ class NetsAdapter(Adapter):
         """Run the network."""
         forces, stress = Property.FORCES in properties, Property.STRESS in properties
         with torch.no_grad():
-            output = self._network(prepared.graph, forces=forces, stress=stress)
+            output = self._call(prepared.graph, forces=forces, stress=stress)
         found = {"energy": _host(output.energy) + prepared.reference}
         if output.forces is not None:
             found["forces"] = _host(output.forces)
@@ -159,6 +176,36 @@ class NetsAdapter(Adapter):
             names = ", ".join(SYMBOLS[z] if z < len(SYMBOLS) else str(z) for z in missing)
             reasons[index] = f"the checkpoint was not trained on {names}"
         return covered, reasons
+
+
+def _settings(request: LoadRequest) -> Settings:
+    """Read the arguments, and switch TF32 on where it is asked for: one process runs one model.
+
+    Raises:
+        ConfigError: An argument is unknown, or does not fit device or precision.
+        PrerequisiteError: There is no compiler.
+    """
+    unknown = set(request.kwargs) - {"compile", "tf32"}
+    if unknown:
+        raise ConfigError(f"the adapter 'nets' takes no argument {min(unknown)!r}", where="kwargs")
+    for name, value in request.kwargs.items():
+        if not isinstance(value, bool):
+            raise ConfigError(f"{value!r} is neither true nor false", where=f"kwargs.{name}")
+    dtype = torch.float64 if request.dtype == "float64" else torch.float32
+    device, compiled = torch.device(request.device), request.kwargs.get("compile", False)
+    if request.kwargs.get("tf32", False):
+        if device.type != "cuda":
+            raise ConfigError(f"the device {request.device!r} has no TF32", where="kwargs.tf32")
+        if dtype is not torch.float32:
+            raise ConfigError("TF32 is a way to multiply in float32", where="kwargs.tf32")
+        torch.set_float32_matmul_precision("high")
+    compiler = os.environ.get("CXX", "g++")  # where inductor looks for it
+    if compiled and shutil.which(compiler) is None:
+        raise PrerequisiteError(
+            f"torch.compile needs a C++ compiler, and there is no {compiler!r}",
+            remedy="install one, name it in CXX, or leave out the setting `compile`",
+        )
+    return Settings(dtype, device, compiled)
 
 
 def _host(values: torch.Tensor) -> FloatArray:

@@ -25,6 +25,8 @@ from mlipbench.models.interface import Property
 from mlipbench.protocol import MessageKind
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mlipbench.execution.evaluate import Predictor
     from mlipbench.progress import Display
     from mlipbench.protocol import Message
@@ -43,6 +45,8 @@ COUNTED: Final = 4
 """Structures that operations are counted on."""
 SIZE_ROUNDS: Final = 4
 GAIN: Final = 1.05
+FEWEST_MANY: Final = 2
+"""Structures of the smallest batch that is none of a single one."""
 PATIENCE: Final = 2
 """Larger sizes that bring less than `GAIN` before no larger one is tried."""
 
@@ -59,6 +63,7 @@ class Contender:
         name: What messages call it.
         predictor: Keeps a worker with the model loaded.
         counted: Whether its calls are kept; a reference that was measured before takes part all the same.
+        baseline: The variant of the same model whose times stand beside its own, perhaps itself, or None.
         calls: What was measured.
         spent: Seconds that its turns took.
         last_turn: Seconds that its last turn with single structures took.
@@ -70,6 +75,7 @@ class Contender:
     name: str
     predictor: Predictor
     counted: bool = True
+    baseline: Contender | None = None
     calls: list[Call] = field(default_factory=list)
     spent: float = 0.0
     last_turn: float = 0.0
@@ -94,6 +100,8 @@ class _Turn:
         size: Structures of a call.
         untimed: Calls that do not count.
         turn: Which model's turn it is in the round.
+        first: Whether it is the first of its kind, so that the model may be compiled for it: compilers set apart one
+            structure and many, and calls with forces and without.
     """
 
     stage: Stage
@@ -102,6 +110,7 @@ class _Turn:
     size: int = 1
     untimed: int = 0
     turn: int = 0
+    first: bool = False
 
     @property
     def key(self) -> tuple[int, ...]:
@@ -157,14 +166,14 @@ class Contest:
             contender.predictor.client()
             while len(seconds) < WARM_UP_CALLS and contender.spent < self._task.seconds:
                 stage = Stage.WARM_UP if seconds else Stage.COLD
-                turn = _Turn(stage, len(seconds), self._drawn(len(seconds), 1))
+                turn = _Turn(stage, len(seconds), self._drawn(len(seconds), 1), first=stage is Stage.COLD)
                 calls = self._measure(contender, turn, BOTH)
                 contender.calls += calls
                 seconds += [call.seconds for call in calls]
                 last = seconds[-3:]
                 if len(seconds) > len(last) and max(last) <= STABLE * min(last):
                     break
-            self._measure(contender, _Turn(Stage.WARM_UP, len(seconds), self._drawn(0, 1)), ENERGY)
+            self._measure(contender, _Turn(Stage.WARM_UP, len(seconds), self._drawn(0, 1), first=True), ENERGY)
             self._count(contender)
         except StorageError:  # no model's fault
             raise
@@ -197,11 +206,12 @@ class Contest:
                 return
             self._display.advance(1)
             of_round = {one: self._single(one, number, turn) for turn, one in enumerate(present)}
-            beside = of_round.get(self._reference, []) if self._reference else []
-            times = {(call.stage, call.call): call.seconds for call in beside}
             for contender, calls in of_round.items():
+                reference, baseline = (_times(of_round, other) for other in (self._reference, contender.baseline))
                 contender.calls += [
-                    replace(call, reference_seconds=times.get((call.stage, call.call))) for call in calls
+                    replace(call, reference_seconds=reference.get(key), baseline_seconds=baseline.get(key))
+                    for call in calls
+                    for key in [(call.stage, call.call)]
                 ]
 
     def _single(self, contender: Contender, number: int, place: int) -> list[Call]:
@@ -257,7 +267,8 @@ class Contest:
         if contender.limit is not None:
             return
         places = np.resize(np.arange(self._structures.n_structures), 2 * size)
-        turn = _Turn(Stage.THROUGHPUT, number, places, size=size, untimed=1, turn=place)
+        first = size == FEWEST_MANY and number == 0
+        turn = _Turn(Stage.THROUGHPUT, number, places, size=size, untimed=1, turn=place, first=first)
         try:
             contender.calls += self._measure(contender, turn, BOTH)
         except TurnFailed as error:
@@ -291,14 +302,14 @@ class Contest:
             message = measure_message(
                 contender.predictor.next_request(), batch.moved(moved), properties, turn.header(sizes)
             )
-            # the first call of all may import and compile what the model needs
-            timeout = None if turn.stage is Stage.COLD else self._task.seconds * len(sizes)
+            timeout = None if turn.first else self._task.seconds * len(sizes)
             reply = client.request(message, timeout)
         except WorkerLostError as error:
             contender.predictor.close()
             raise TurnFailed(error.problem) from error
         finally:
-            contender.spent += time.monotonic() - begun
+            if not turn.first:  # imports and compilation happen once, and say nothing of a call
+                contender.spent += time.monotonic() - begun
         if reply.kind == MessageKind.FAILED:
             raise TurnFailed(as_error(reply).problem)
         return _calls(reply, turn, batch)
@@ -307,6 +318,12 @@ class Contest:
         """Return the bytes that a worker may hold beside those of the others."""
         others = sum(one.predictor.resident() for one in self._all if one is not contender)
         return max(machine_limit() - others, 0)
+
+
+def _times(of_round: Mapping[Contender, list[Call]], contender: Contender | None) -> dict[tuple[Stage, int], float]:
+    """Return what the calls of one model took in a round; nothing where it took no part."""
+    calls = of_round.get(contender, []) if contender is not None else []
+    return {(call.stage, call.call): call.seconds for call in calls}
 
 
 def _calls(reply: Message, turn: _Turn, batch: StructureBatch) -> list[Call]:
@@ -334,6 +351,7 @@ def _calls(reply: Message, turn: _Turn, batch: StructureBatch) -> list[Call]:
             float(forward),
             float(cpu),
             int(faults),
+            None,
             None,
             *peaks,
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from mlipbench.metrics.cost import COST_METRICS
 from mlipbench.metrics.dynamics import DYNAMICS_METRICS, ReplicaScores
 from mlipbench.metrics.errors import S2EF_METRICS
+from mlipbench.metrics.parity import PARITY_METRICS
 from mlipbench.metrics.relaxation import RELAXATION_METRICS, RelaxationErrors
 from mlipbench.metrics.values import StructureErrors
 from mlipbench.status import Task
@@ -40,7 +41,7 @@ TASK_METRICS: Final[Mapping[Task, TaskMetrics]] = MappingProxyType(
         Task.S2EF: TaskMetrics(StructureErrors, S2EF_METRICS),
         Task.RELAXATION: TaskMetrics(RelaxationErrors, RELAXATION_METRICS),
         Task.MD: TaskMetrics(ReplicaScores, DYNAMICS_METRICS),
-        Task.EFFICIENCY: TaskMetrics(None, COST_METRICS),
+        Task.EFFICIENCY: TaskMetrics(None, MappingProxyType({**COST_METRICS, **PARITY_METRICS})),
     }
 )
 

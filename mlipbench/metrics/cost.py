@@ -5,12 +5,10 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from mlipbench.cost import Stage
+from mlipbench.metrics.cost_columns import Family, cost_metric
 from mlipbench.metrics.cost_estimates import (
     MILLI,
-    Costs,
     best_rate,
     counted_share,
     declared_cutoff,
@@ -27,49 +25,19 @@ from mlipbench.metrics.cost_estimates import (
     seen_by_thop,
     thop_operations,
 )
-from mlipbench.metrics.definition import MetricDefinition
-from mlipbench.metrics.values import Direction, Kind, Scale
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mlipbench.metrics.cost_estimates import Estimator
-
-_SIZE: Final = "Size"
-_FLOPS: Final = "Operations"
-_LATENCY: Final = "One structure"
-_BATCHES: Final = "Batches"
-_MEMORY: Final = "Memory"
-_TRAINING: Final = "Training"
-_TIMED: Final = frozenset({_LATENCY, _BATCHES, _MEMORY, _TRAINING})
-
-
-def _definition(
-    about: str, name: str, unit: str, title: str, formula: str, estimate: Estimator, **more: bool
-) -> MetricDefinition[Costs]:
-    """Return the definition of a number that is the better the lower it is, unless `more` says otherwise."""
-    rises, neither = more.get("rises", False), more.get("neither", False)
-    return MetricDefinition(
-        name=name,
-        unit=unit,
-        direction=Direction.NEITHER if neither else Direction.HIGHER if rises else Direction.LOWER,
-        title=title,
-        formula=formula,
-        numerator=lambda costs: np.zeros(len(costs.calls)),
-        denominator=lambda costs: np.zeros(len(costs.calls)),
-        scale=Scale(Kind.FRACTION if more.get("share") else Kind.COUNT if more.get("whole") else Kind.POSITIVE),
-        about=about,
-        estimate=estimate,
-        timed=about in _TIMED,
-    )
-
+    from mlipbench.metrics.cost_columns import Costs
+    from mlipbench.metrics.definition import MetricDefinition
 
 COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
     {
         one.name: one
         for one in (
-            _definition(
-                _SIZE,
+            cost_metric(
+                Family.SIZE,
                 "parameters",
                 "1",
                 "Parameters",
@@ -77,8 +45,8 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 number_of_parameters("total"),
                 whole=True,
             ),
-            _definition(
-                _SIZE,
+            cost_metric(
+                Family.SIZE,
                 "trainable_parameters",
                 "1",
                 "Trainable parameters",
@@ -86,8 +54,8 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 number_of_parameters("trainable"),
                 whole=True,
             ),
-            _definition(
-                _SIZE,
+            cost_metric(
+                Family.SIZE,
                 "idle_parameters",
                 "1",
                 "Parameters without gradient",
@@ -95,8 +63,8 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 number_of_parameters("without_gradient"),
                 whole=True,
             ),
-            _definition(
-                _FLOPS,
+            cost_metric(
+                Family.OPERATIONS,
                 "flops_energy",
                 "GFLOP",
                 "FLOPs, energy",
@@ -104,32 +72,32 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 "multiply-add is two",
                 lambda costs: per(costs, lambda facts: dispatched_operations(facts.energy), "structures"),
             ),
-            _definition(
-                _FLOPS,
+            cost_metric(
+                Family.OPERATIONS,
                 "flops",
                 "GFLOP",
                 "FLOPs, energy and forces",
                 "the same in a call for energy and forces",
                 lambda costs: per(costs, lambda facts: dispatched_operations(facts.forces), "structures"),
             ),
-            _definition(
-                _FLOPS,
+            cost_metric(
+                Family.OPERATIONS,
                 "flops_per_atom",
                 "GFLOP",
                 "FLOPs per atom",
                 "the same per atom",
                 lambda costs: per(costs, lambda facts: dispatched_operations(facts.forces), "atoms"),
             ),
-            _definition(
-                _FLOPS,
+            cost_metric(
+                Family.OPERATIONS,
                 "flops_per_edge",
                 "GFLOP",
                 "FLOPs per edge",
                 "the same per directed edge of the model's graph",
                 lambda costs: per(costs, lambda facts: dispatched_operations(facts.forces), "edges"),
             ),
-            _definition(
-                _FLOPS,
+            cost_metric(
+                Family.OPERATIONS,
                 "flops_thop",
                 "GFLOP",
                 "FLOPs by thop",
@@ -138,8 +106,8 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 lambda costs: per(costs, lambda facts: thop_operations(facts.forces), "structures"),
                 neither=True,
             ),
-            _definition(
-                _FLOPS,
+            cost_metric(
+                Family.OPERATIONS,
                 "counted_share",
                 "1",
                 "Operators counted",
@@ -149,8 +117,8 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 share=True,
                 neither=True,
             ),
-            _definition(
-                _FLOPS,
+            cost_metric(
+                Family.OPERATIONS,
                 "thop_share",
                 "1",
                 "Products seen by thop",
@@ -159,8 +127,8 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 share=True,
                 neither=True,
             ),
-            _definition(
-                _SIZE,
+            cost_metric(
+                Family.SIZE,
                 "mean_edges",
                 "1",
                 "Edges",
@@ -168,59 +136,65 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 lambda costs: per(costs, lambda facts: facts.n_edges, "structures"),
                 neither=True,
             ),
-            _definition(_SIZE, "cutoff", "Å", "Cutoff", "as the model's card has it", declared_cutoff, neither=True),
-            _definition(
-                _LATENCY,
+            cost_metric(
+                Family.SIZE, "cutoff", "Å", "Cutoff", "as the model's card has it", declared_cutoff, neither=True
+            ),
+            cost_metric(
+                Family.LATENCY,
                 "latency_p50",
                 "ms",
                 "Latency, median",
                 "wall time of a call with one structure, neighbour list and transfer included, energy and forces",
                 percentile_of(0.5),
             ),
-            _definition(_LATENCY, "latency_p90", "ms", "Latency, 90 %", "its 90th percentile", percentile_of(0.9)),
-            _definition(_LATENCY, "latency_p99", "ms", "Latency, 99 %", "its 99th percentile", percentile_of(0.99)),
-            _definition(
-                _LATENCY,
+            cost_metric(
+                Family.LATENCY, "latency_p90", "ms", "Latency, 90 %", "its 90th percentile", percentile_of(0.9)
+            ),
+            cost_metric(
+                Family.LATENCY, "latency_p99", "ms", "Latency, 99 %", "its 99th percentile", percentile_of(0.99)
+            ),
+            cost_metric(
+                Family.LATENCY,
                 "latency_prepare",
                 "ms",
                 "of it preparing",
                 "median of the part for neighbour list, graph and transfer",
                 half_of("prepare_seconds"),
             ),
-            _definition(
-                _LATENCY,
+            cost_metric(
+                Family.LATENCY,
                 "latency_forward",
                 "ms",
                 "of it the model",
                 "median of the rest",
                 half_of("forward_seconds"),
             ),
-            _definition(
-                _LATENCY,
+            cost_metric(
+                Family.LATENCY,
                 "latency_energy",
                 "ms",
                 "Latency, energy alone",
                 "median wall time of a call for the energy alone",
                 percentile_of(0.5, Stage.ENERGY),
             ),
-            _definition(
-                _LATENCY,
+            cost_metric(
+                Family.LATENCY,
                 "latency_ratio",
                 "1",
                 "Latency over the reference's",
                 "Hodges-Lehmann estimate of the ratio of latencies in the same rounds with the same structures",
                 ratio_to_reference,
             ),
-            _definition(
-                _LATENCY,
+            cost_metric(
+                Family.LATENCY,
                 "cold_start",
                 "ms",
                 "First call",
                 "wall time of the first call of all, compilation included",
                 first_call,
             ),
-            _definition(
-                _BATCHES,
+            cost_metric(
+                Family.BATCHES,
                 "throughput",
                 "1/s",
                 "Structures per second",
@@ -228,8 +202,8 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 best_rate("n_structures"),
                 rises=True,
             ),
-            _definition(
-                _BATCHES,
+            cost_metric(
+                Family.BATCHES,
                 "atom_throughput",
                 "1/s",
                 "Atoms per second",
@@ -237,43 +211,48 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 best_rate("n_atoms"),
                 rises=True,
             ),
-            _definition(
-                _BATCHES,
+            cost_metric(
+                Family.BATCHES,
                 "batch_overhead",
                 "ms",
                 "Overhead of a call",
                 "intercept of the line of time over atoms, by least squares of relative errors over all batches",
                 line_through_batches("overhead"),
             ),
-            _definition(
-                _BATCHES, "time_per_atom", "ms", "Time per atom", "slope of that line", line_through_batches("slope")
+            cost_metric(
+                Family.BATCHES,
+                "time_per_atom",
+                "ms",
+                "Time per atom",
+                "slope of that line",
+                line_through_batches("slope"),
             ),
-            _definition(
-                _MEMORY,
+            cost_metric(
+                Family.MEMORY,
                 "peak_memory",
                 "MiB",
                 "Memory",
                 "most memory held in a call: of the device, or of the whole process on a processor",
                 peak("peak_memory"),
             ),
-            _definition(
-                _MEMORY,
+            cost_metric(
+                Family.MEMORY,
                 "peak_allocator",
                 "MiB",
                 "Memory of the allocator",
                 "most memory that the device's allocator handed out in a call",
                 peak("peak_allocator"),
             ),
-            _definition(
-                _TRAINING,
+            cost_metric(
+                Family.TRAINING,
                 "training_step",
                 "ms",
                 "Training step",
                 "median wall time of an optimiser step at the recipe's batch size, as its trainer measured it",
                 lambda costs: scaled(costs.step, MILLI),
             ),
-            _definition(
-                _TRAINING,
+            cost_metric(
+                Family.TRAINING,
                 "training_rate",
                 "1/s",
                 "Training, structures per second",

@@ -6,12 +6,13 @@ were made in rounds with other models.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from mlipbench.cost import CostFacts, OperatorClass, Stage
+from mlipbench.metrics.cost_columns import EXACT, counted, nothing
 from mlipbench.metrics.definition import Estimate
 from mlipbench.metrics.timings import geometric_mean, line, paired_ratio, percentile
 
@@ -19,50 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mlipbench.cost import Call, CallCost
+    from mlipbench.metrics.cost_columns import Costs
     from mlipbench.typing import FloatArray
 
-    Estimator = Callable[["Costs"], Estimate]
+    Estimator = Callable[[Costs], Estimate]
 
-EXACT: Final = "counted, not estimated"
 MILLI: Final = 1e3
 _GIGA: Final = 1e9
 _MIB: Final = 2**20
 _NAMED: Final = 3
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Costs:
-    """What is known of the cost of one model on one split.
-
-    Attributes:
-        facts: What the worker counted, or why it could not.
-        calls: What it timed.
-        step: Seconds of a step of training.
-        samples: Structures of a second of training.
-        cutoff: Å, within which the model looks for neighbours, or None.
-        reference: The model that times are divided by, or why there is none.
-        limit: Why no larger batch was measured, or None.
-    """
-
-    facts: CostFacts | str
-    calls: Sequence[Call]
-    step: Estimate
-    samples: Estimate
-    cutoff: float | None
-    reference: str | None
-    limit: str | None = None
-
-    def of(self, stage: Stage) -> list[Call]:
-        """Return the calls of one stage."""
-        return [call for call in self.calls if call.stage is stage]
-
-
-def _nothing(reason: str | None) -> Estimate:
-    return Estimate(None, None, None, 0, reason or "it was not measured")
-
-
-def _counted(value: float | None, n: int, reason: str | None) -> Estimate:
-    return _nothing(reason) if value is None else Estimate(float(value), None, None, n, EXACT)
 
 
 def scaled(found: Estimate, factor: float) -> Estimate:
@@ -76,8 +42,8 @@ def number_of_parameters(field: str) -> Estimator:
 
     def estimate(costs: Costs) -> Estimate:
         if isinstance(costs.facts, str):
-            return _nothing(costs.facts)
-        return _counted(getattr(costs.facts.parameters, field), 1, costs.facts.parameters.reason)
+            return nothing(costs.facts)
+        return counted(getattr(costs.facts.parameters, field), 1, costs.facts.parameters.reason)
 
     return estimate
 
@@ -86,13 +52,13 @@ def per(costs: Costs, number: Callable[[CostFacts], float | str | None], unit: s
     """Return a number of the whole batch that was counted, per structure, atom or edge."""
     facts = costs.facts
     if isinstance(facts, str):
-        return _nothing(facts)
+        return nothing(facts)
     found, count = number(facts), getattr(facts, f"n_{unit}")
     if isinstance(found, str) or found is None:
-        return _nothing(found)
+        return nothing(found)
     if not count:
-        return _nothing(f"the model tells no number of {unit}")
-    return _counted(found / count, facts.n_structures, None)
+        return nothing(f"the model tells no number of {unit}")
+    return counted(found / count, facts.n_structures, None)
 
 
 def dispatched_operations(call: CallCost | None) -> float | str:
@@ -113,18 +79,18 @@ def thop_operations(call: CallCost | None) -> float | str:
 def counted_share(costs: Costs) -> Estimate:
     """Return the share of operator calls that were counted, of those that compute."""
     if isinstance(costs.facts, str) or costs.facts.forces is None:
-        return _nothing(costs.facts if isinstance(costs.facts, str) else "forces were not counted")
+        return nothing(costs.facts if isinstance(costs.facts, str) else "forces were not counted")
     dispatched = costs.facts.forces.dispatched
-    found = _counted(dispatched.call_share, costs.facts.n_structures, dispatched.unavailable)
+    found = counted(dispatched.call_share, costs.facts.n_structures, dispatched.unavailable)
     return _leaving_out(found, [operator.name for operator in dispatched.largest(OperatorClass.ARITHMETIC)])
 
 
 def seen_by_thop(costs: Costs) -> Estimate:
     """Return the share of calls of products that thop saw."""
     if isinstance(costs.facts, str) or costs.facts.forces is None:
-        return _nothing(costs.facts if isinstance(costs.facts, str) else "forces were not counted")
+        return nothing(costs.facts if isinstance(costs.facts, str) else "forces were not counted")
     thop = costs.facts.forces.thop
-    return _leaving_out(_counted(thop.covered, costs.facts.n_structures, thop.reason), list(thop.unseen))
+    return _leaving_out(counted(thop.covered, costs.facts.n_structures, thop.reason), list(thop.unseen))
 
 
 def _leaving_out(found: Estimate, names: Sequence[str]) -> Estimate:
@@ -164,7 +130,7 @@ def half_of(field: str) -> Estimator:
 def ratio_to_reference(costs: Costs) -> Estimate:
     """Return how many times longer calls with one structure take than the reference's."""
     if costs.reference is None:
-        return _nothing("the reference model was not measured in the same rounds")
+        return nothing("the reference model was not measured in the same rounds")
     calls = costs.of(Stage.LATENCY)
     beside = np.asarray([np.nan if call.reference_seconds is None else call.reference_seconds for call in calls])
     return paired_ratio(_seconds(calls), beside, np.asarray([call.round for call in calls], dtype=np.int64))
@@ -174,7 +140,7 @@ def first_call(costs: Costs) -> Estimate:
     """Return the time of the first call of all, ms."""
     calls = costs.of(Stage.COLD)
     if not calls:
-        return _nothing(None)
+        return nothing(None)
     return Estimate(calls[0].seconds * MILLI, None, None, 1, "happens once, so that it has no interval")
 
 
@@ -195,7 +161,7 @@ def best_rate(unit: str) -> Estimator:
     def estimate(costs: Costs) -> Estimate:
         calls = _best_batch(costs)
         if not calls:
-            return _nothing(costs.limit)
+            return nothing(costs.limit)
         rates = np.asarray([getattr(call, unit) / call.seconds for call in calls])
         said = [f"batches of {calls[0].n_structures}", f"nothing larger: {costs.limit}" if costs.limit else None]
         found = geometric_mean(rates)
@@ -223,7 +189,7 @@ def peak(field: str) -> Estimator:
         peaks = [getattr(call, field) for call in costs.of(Stage.THROUGHPUT)]
         known = [peak for peak in peaks if peak is not None]
         if not known:
-            return _nothing("the allocator of a processor keeps no count" if peaks else costs.limit)
+            return nothing("the allocator of a processor keeps no count" if peaks else costs.limit)
         largest = max(call.n_structures for call in costs.of(Stage.THROUGHPUT))
         return Estimate(max(known) / _MIB, None, None, len(known), f"the most, of batches up to {largest}")
 
@@ -232,4 +198,4 @@ def peak(field: str) -> Estimator:
 
 def declared_cutoff(costs: Costs) -> Estimate:
     """Return the cutoff, Å."""
-    return _counted(costs.cutoff, 1, "the model's card names no cutoff")
+    return counted(costs.cutoff, 1, "the model's card names no cutoff")

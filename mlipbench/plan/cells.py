@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from mlipbench.datasets.entry import GAP
 from mlipbench.errors import ConfigError
 from mlipbench.metrics.catalogue import TASK_METRICS
+from mlipbench.metrics.cost import COST_METRICS
+from mlipbench.metrics.parity import PARITY_METRICS
 from mlipbench.plan.applicability import why_no_metric
 from mlipbench.plan.dynamics import asked_about
 from mlipbench.plan.dynamics import why_no_metric as why_no_dynamics
@@ -139,6 +141,8 @@ def _offered(dataset: PlannedDataset, split: PlannedSplit, suite: Suite) -> list
     if split.task is Task.MD and suite.tasks.md is not None:
         about = asked_about(suite.tasks.md)
         return [name for name, definition in TASK_METRICS[Task.MD].definitions.items() if definition.about in about]
+    if suite.tasks.efficiency is not None and split.task is Task.EFFICIENCY:
+        return [*COST_METRICS, *(PARITY_METRICS if suite.tasks.efficiency.parity is not None else ())]
     columns = dataset.splits[split.split].column_names
     referred = _has_references(dataset, split.split)
     definitions = TASK_METRICS[split.task].definitions

@@ -44,7 +44,8 @@ def cell_notes(record: MetricRecord | None) -> tuple[str, ...]:
         return (f"not applicable: {reason}",)
     found = []
     if record.status is Status.PARTIAL:
-        found.append(f"partial, not ranked: {reason} ({record.n} structures counted, {record.n_failed} failed)")
+        counted = f" ({record.n} structures counted, {record.n_failed} failed)" if record.n_failed else ""
+        found.append(f"partial, not ranked: {reason}{counted}")
     elif record.reason:
         found.append(record.reason)
     if record.conversion:

@@ -11,6 +11,7 @@ import numpy as np
 from mlipbench.errors import PrerequisiteError
 from mlipbench.execution.efficiency import Contender, Contest
 from mlipbench.plan.dynamics import structures_at
+from mlipbench.runner.parity import Comparisons, baseline_of, failure, reference_of
 from mlipbench.runner.record import planned_record
 from mlipbench.status import Status, Task
 from mlipbench.store.records import CostRecord
@@ -19,12 +20,13 @@ from mlipbench.store.timings import write_timings
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from mlipbench.cost import ParityFacts
     from mlipbench.execution.evaluate import Predictor
     from mlipbench.plan import Plan, PlannedSplit
     from mlipbench.progress import Display
     from mlipbench.runner.session import RunSession
     from mlipbench.structures import StructureBatch
-    from mlipbench.suite.tasks import EfficiencyTask
+    from mlipbench.suite.tasks import EfficiencyTask, Parity
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +50,8 @@ def measure_costs(plan: Plan, waiting: Sequence[RunSession], finished: Sequence[
     Args:
         plan: The plan.
         waiting: The runs of which something is to be measured.
-        finished: The others; the reference model takes part again if it is among them.
+        finished: The others; the reference model takes part again if it is among them, and so does the variant that
+            others of the same model are compared with.
         display: Shows progress.
 
     Raises:
@@ -59,14 +62,20 @@ def measure_costs(plan: Plan, waiting: Sequence[RunSession], finished: Sequence[
         return
     for dataset, planned in plan.datasets.items():
         with ExitStack() as workers:
-            predictors = {
-                session: workers.enter_context(session.predictor(dataset))
-                for session in [*waiting, *(one for one in finished if one.run.model == task.reference)]
-            }
+            compared = [] if task.parity is None else _others(waiting, finished, dataset)
+            beside = [one for one in finished if one.run.model == task.reference or one in compared]
+            predictors = {session: workers.enter_context(session.predictor(dataset)) for session in [*waiting, *beside]}
             for split in task.measured(planned.evaluated):
                 entries = list(_entries(predictors, dataset, split))
                 if any(entry.contender.counted for entry in entries):
                     _measure(entries, plan, task, display)
+
+
+def _others(waiting: Sequence[RunSession], finished: Sequence[RunSession], dataset: str) -> list[RunSession]:
+    """Return the variants that those to be measured are compared with."""
+    sessions = [*waiting, *finished]
+    found = [choose(one.run, sessions, dataset) for one in waiting for choose in (reference_of, baseline_of)]
+    return [one for one in found if one is not None]
 
 
 def _entries(predictors: Mapping[RunSession, Predictor], dataset: str, split: str) -> Iterator[_Entry]:
@@ -81,16 +90,31 @@ def _entries(predictors: Mapping[RunSession, Predictor], dataset: str, split: st
 def _measure(entries: Sequence[_Entry], plan: Plan, task: EfficiencyTask, display: Display) -> None:
     """Measure all models on one split."""
     reference = next((one.contender for one in entries if one.session.run.model == task.reference), None)
-    contest = Contest([one.contender for one in entries], _structures(plan, entries[0].split), task, reference, display)
+    structures = _structures(plan, entries[0].split)
+    if task.parity is not None:
+        _set_baselines(entries)
+    contest = Contest([one.contender for one in entries], structures, task, reference, display)
     title = f"costs of {entries[0].split.dataset}/{entries[0].split.split}"
     display.begin(title, task.rounds, "rounds")
     contest.run()
-    display.end(title, "done")
+    predictors = {one.session: one.contender.predictor for one in entries}
+    comparisons = Comparisons(predictors, entries[0].split, structures, plan.runs, task.seed)
     for entry in entries:
         if isinstance(entry.contender.error, PrerequisiteError):  # the run can be resumed once it is there
             entry.session.missing = entry.contender.error
         elif entry.contender.counted:
-            _write(entry, None if reference is None else task.reference)
+            comparing = task.parity is not None and entry.contender.error is None
+            parity = comparisons.of(entry.session) if comparing else None
+            _write(entry, None if reference is None else task.reference, parity, task.parity)
+    display.end(title, "done")
+
+
+def _set_baselines(entries: Sequence[_Entry]) -> None:
+    """Put the times of one variant of a model beside those of all."""
+    contenders = {entry.session: entry.contender for entry in entries}
+    for entry in entries:
+        baseline = baseline_of(entry.session.run, contenders, entry.split.dataset)
+        entry.contender.baseline = None if baseline is None else contenders[baseline]
 
 
 def _structures(plan: Plan, split: PlannedSplit) -> StructureBatch:
@@ -98,7 +122,7 @@ def _structures(plan: Plan, split: PlannedSplit) -> StructureBatch:
     return structures_at(plan.datasets[split.dataset].splits[split.split], places)
 
 
-def _write(entry: _Entry, reference: str | None) -> None:
+def _write(entry: _Entry, reference: str | None, parity: ParityFacts | None, tolerance: Parity | None) -> None:
     contender, split, directory = entry.contender, entry.split, entry.session.directory
     place = {"task": Task.EFFICIENCY.value, "dataset": split.dataset, "split": split.split}
     rows = [{**place, **asdict(call)} for call in contender.calls]
@@ -109,12 +133,14 @@ def _write(entry: _Entry, reference: str | None) -> None:
         counts_reason=facts if isinstance(facts, str) else None,
         limit=contender.limit,
         reference=reference,
+        parity=parity,
     )
     directory.write_costs(split.dataset, split.split, record)
     failed = contender.error is not None
+    apart = None if tolerance is None else failure(parity, tolerance)
     outcome = {
-        "status": Status.FAILED if failed else Status.OK,
-        "reason": None if contender.error is None else contender.error.problem,
+        "status": Status.FAILED if failed else Status.PARTIAL if apart else Status.OK,
+        "reason": apart if contender.error is None else contender.error.problem,
         "n_predicted": 0 if failed else split.n_structures,
         "n_failed": split.n_structures if failed else 0,
     }

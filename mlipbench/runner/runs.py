@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from mlipbench.plan import Plan, RunPlan
     from mlipbench.progress import Display
     from mlipbench.runner.settings import RunSettings
-    from mlipbench.store.records import Manifest
     from mlipbench.store.rundir import RunDirectory
 
 
@@ -119,7 +118,7 @@ class _Tally:
     def count(self, session: RunSession) -> None:
         """Count a finished run."""
         self._outcome.runs.append(session.directory.path)
-        self._outcome.problems += _problems(session.run, session.manifest)
+        self._outcome.problems += _problems(session)
         self._failed = self._failed or session.manifest.status in {Status.PARTIAL, Status.FAILED}
         self._measured = self._measured or any(record.value is not None for record in session.directory.metrics())
 
@@ -137,11 +136,11 @@ def _directory(plan: Plan, run: RunPlan, settings: RunSettings, display: Display
     return found
 
 
-def _problems(run: RunPlan, manifest: Manifest) -> list[str]:
-    bad = [record for record in manifest.splits if record.status in {Status.PARTIAL, Status.FAILED}]
-    places = [run.place(record.task, record.dataset, record.split) for record in bad]
+def _problems(session: RunSession) -> list[str]:
+    bad = [record for record in session.manifest.splits if record.status in {Status.PARTIAL, Status.FAILED}]
+    places = [session.run.place(record.task, record.dataset, record.split) for record in bad]
     return [
-        f"{run.model}: {place}: {record.status.value}: {record.reason}"
+        f"{session.title}: {place}: {record.status.value}: {record.reason}"
         for place, record in zip(places, bad, strict=True)
     ]
 

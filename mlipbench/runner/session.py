@@ -147,34 +147,40 @@ class RunSession:
         self.manifest = manifest.model_copy(update=update)
         self.directory.write_manifest(self.manifest)
 
-    def predictor(self, dataset: str) -> Predictor:
-        """Return what keeps a worker with the model loaded, fitted before the first start where it has to be."""
+    def predictor(self, dataset: str, run: RunPlan | None = None) -> Predictor:
+        """Return what keeps a worker with the model loaded, fitted before the first start where it has to be.
+
+        Args:
+            dataset: Name of the dataset.
+            run: The run with other settings, None for its own; what those workers say of themselves is not kept.
+        """
+        return Predictor(lambda: once_more(lambda: self._load(dataset, run)))
+
+    def _load(self, dataset: str, other: RunPlan | None) -> WorkerClient:
+        run = other or self.run
         spec = WorkerSpec(
-            python=self.run.environment.interpreter(),
+            python=run.environment.interpreter(),
             log=self.directory.log,
-            threads=self.run.threads,
+            threads=run.threads,
             memory_limit=self.settings.memory_limit,
             request_timeout=self.settings.request_timeout,
         )
-
-        def load() -> WorkerClient:
-            model = self._model(dataset, spec)
-            client = WorkerClient(spec)
-            hello = client.start()
-            try:
-                loaded = client.load(model)
-            except BaseException:
-                client.close()
-                raise
+        model = self._model(run, dataset, spec)
+        client = WorkerClient(spec)
+        hello = client.start()
+        try:
+            loaded = client.load(model)
+        except BaseException:
+            client.close()
+            raise
+        if other is None:
             self._facts = _WorkerFacts(
                 {"python": hello.python, **hello.packages, **loaded.packages},
                 {**hello.device, **loaded.facts},
                 loaded.parameters,
                 loaded.weights_sha256,
             )
-            return client
-
-        return Predictor(lambda: once_more(load))
+        return client
 
     def _open(self, splits: Iterable[PlannedSplit]) -> list[PlannedSplit]:
         """Return the splits that nothing is known of yet."""
@@ -212,22 +218,22 @@ class RunSession:
         title = f"{self.title}: {self.run.place(*split.key)}"
         return SplitJob(self.directory, split, splits[split.split], title, reference, self.run.card.declared().cutoff)
 
-    def _model(self, dataset: str, spec: WorkerSpec) -> LoadModel:
+    def _model(self, run: RunPlan, dataset: str, spec: WorkerSpec) -> LoadModel:
         """Return what a worker is to load."""
         parameters = {}
-        if dataset in self.run.fits:
-            split = self.plan.datasets[dataset].splits[self.run.fits[dataset]]
-            parameters = fitted_parameters(self.directory, self.run.card, dataset, split, spec)
+        if dataset in run.fits:
+            split = self.plan.datasets[dataset].splits[run.fits[dataset]]
+            parameters = fitted_parameters(self.directory, run.card, dataset, split, spec)
         return LoadModel(
-            adapter=adapter_target(self.run.card),
-            device=self.run.variant.device,
-            dtype=self.run.variant.precision,
+            adapter=adapter_target(run.card),
+            device=run.variant.device,
+            dtype=run.variant.precision,
             checkpoint=self._checkpoint(dataset),
             sha256=self._pinned(dataset),
-            kwargs={**self.run.card.kwargs, **self.run.variant.settings},
+            kwargs={**run.card.kwargs, **run.variant.settings},
             parameters=parameters,
-            seed=self.run.seed,
-            threads=self.run.threads,
+            seed=run.seed,
+            threads=run.threads,
         )
 
     def _checkpoint(self, dataset: str) -> str | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mlipbench.checkpoint import StepTimes, step_times_of
 from mlipbench.cost import CostFacts
 from mlipbench.errors import ResultsError
-from mlipbench.metrics.cost_estimates import Costs
+from mlipbench.metrics.cost_columns import Costs
 from mlipbench.metrics.definition import Estimate
 from mlipbench.store.timings import read_calls
 
@@ -37,6 +37,7 @@ def read_costs(directory: RunDirectory, manifest: Manifest, record: SplitRecord)
         cutoff=manifest.model.card["capabilities"].get("cutoff"),
         reference=known.reference,
         limit=known.limit,
+        parity=known.parity,
     )
 
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from mlipbench.datasets.factors import FactorTable
     from mlipbench.datasets.prepare import DataLocation
-    from mlipbench.metrics.cost_estimates import Costs
+    from mlipbench.metrics.cost_columns import Costs
     from mlipbench.metrics.definition import MetricDefinition
     from mlipbench.scoring.conversion import EnergyShift
     from mlipbench.scoring.split import SplitScores
@@ -259,8 +259,11 @@ def _metric(cell: CellRecord, record: SplitRecord, scores: SplitScores, *, refer
 
 
 def _cost_records(cells: list[CellRecord], record: SplitRecord, costs: Costs) -> Iterator[MetricRecord]:
+    partial = record.status is Status.PARTIAL  # it predicts something else than it should
     for cell in cells:
         value = evaluate(_definition(cell), costs, np.zeros(0))
+        measured = Status.PARTIAL if partial else Status.OK
+        reasons = [value.reason, record.reason if partial else None]
         yield MetricRecord(
             **_shared(cell),
             value=value.value,
@@ -268,8 +271,8 @@ def _cost_records(cells: list[CellRecord], record: SplitRecord, costs: Costs) ->
             ci_high=value.ci_high,
             n=value.n,
             n_failed=record.n_failed,
-            status=Status.NOT_APPLICABLE if value.value is None else Status.OK,
-            reason=value.reason,
+            status=Status.NOT_APPLICABLE if value.value is None else measured,
+            reason="; ".join(filter(None, reasons)) or None,
         )
 
 

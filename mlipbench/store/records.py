@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mlipbench.cost import ParityFacts
 from mlipbench.errors import ResultsError
 from mlipbench.metrics.values import Direction
 from mlipbench.status import Role, Status, Task, Training
@@ -93,7 +94,8 @@ class SplitRecord(_Record):
         dataset: Name of the dataset.
         split: Name of the split.
         role: What the split was predicted for.
-        status: ``ok``, ``partial`` (some structures failed), ``failed`` (none was predicted) or ``not_applicable``.
+        status: ``ok``, ``partial`` (some structures failed, or a variant predicts something else than the one it is
+            compared with), ``failed`` (none was predicted) or ``not_applicable``.
         reason: Why the status is not ``ok``.
         n_expected: Structures of the split, or of the selected part of it.
         n_predicted: Structures with a prediction.
@@ -264,6 +266,7 @@ class CostRecord(_Record):
         counts_reason: Why not.
         limit: Why no larger batch was measured, where the model or the machine is to blame.
         reference: The model that others' times are divided by, if it was measured beside this one.
+        parity: How it compares with another variant of the same model; None where nothing was to be compared.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -271,6 +274,7 @@ class CostRecord(_Record):
     counts_reason: str | None = None
     limit: str | None = None
     reference: str | None = None
+    parity: ParityFacts | None = None
 
 
 class MetricsFile(_Record):

@@ -53,6 +53,7 @@ def write_timings(path: Path, rows: Sequence[dict[str, Any]]) -> None:
             ("cpu_seconds", pa.float64()),
             ("page_faults", pa.int64()),
             ("reference_seconds", pa.float64()),
+            ("baseline_seconds", pa.float64()),
             ("peak_allocator", pa.int64()),
             ("peak_memory", pa.int64()),
         ]

@@ -174,6 +174,20 @@ class MDTask(Part):
             yield "diffusion.spacing", self.diffusion.spacing
 
 
+class Parity(Part):
+    """How far the predictions of a variant may be from those that they are compared with.
+
+    The defaults lie far above what rounding to float32 does, and below what models are wrong by.
+
+    Attributes:
+        energy: eV for each atom; the largest difference of a structure's energy may be as large.
+        forces: eV/Å; the largest difference of the force on an atom may be as large.
+    """
+
+    energy: Finite = 1e-4
+    forces: Finite = 1e-3
+
+
 class EfficiencyTask(Part):
     """What predictions cost: parameters, FLOPs, latency, throughput, memory, and what a step of training costs.
 
@@ -192,6 +206,7 @@ class EfficiencyTask(Part):
         jitter: Å, width of the normal distribution that every coordinate is moved by.
         reference: Model that the others' times are divided by.
         seed: Of structures, order and movements.
+        parity: How far variants of one model may be apart; None does not compare them.
     """
 
     metrics: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
@@ -204,6 +219,7 @@ class EfficiencyTask(Part):
     jitter: Annotated[float, Field(ge=0, le=0.1, allow_inf_nan=False)] = 0.01
     reference: str = "leignn"
     seed: Seed = 0
+    parity: Parity | None = None
 
     def measured(self, evaluated: Sequence[str]) -> tuple[str, ...]:
         """Return which of the splits of a dataset are measured."""

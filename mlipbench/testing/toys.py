@@ -190,6 +190,16 @@ class BatchMatesAdapter(SpringAdapter):
         return Predictions(predictions.energy + predictions.energy.mean(), predictions.forces, predictions.stress)
 
 
+class CircumstancesAdapter(SpringAdapter):
+    """Adds to every energy, in eV, how many structures the call has and how many threads its process."""
+
+    def forward(self, prepared: StructureBatch, properties: frozenset[Property]) -> Predictions:
+        """Predict with both numbers added."""
+        found = super().forward(prepared, properties)
+        energy = found.energy + prepared.n_structures + int(os.environ["OMP_NUM_THREADS"])
+        return Predictions(energy, found.forces, found.stress)
+
+
 class RaiseAdapter(SpringAdapter):
     """Raises; ``error`` is ``runtime`` (default), ``memory`` or ``exit``. With ``most``, only for larger batches."""
 
@@ -284,6 +294,24 @@ class BusyAdapter(SpringAdapter):
         for _ in range(int(self.kwargs.get("work", 100))):
             matrix = matrix @ matrix
         return super().forward(prepared, properties)
+
+
+class ApproximateAdapter(SlowAdapter):
+    """Predicts in the precision asked for, its forces multiplied by 1 + ``off`` (default 0)."""
+
+    @classmethod
+    def load(cls, request: LoadRequest) -> Self:
+        """Return the model, which remembers the precision."""
+        return cls({**request.kwargs, "dtype": request.dtype})
+
+    def forward(self, prepared: StructureBatch, properties: frozenset[Property]) -> Predictions:
+        """Predict, rounded."""
+        found = super().forward(prepared, properties)
+        forces = None if found.forces is None else self._rounded(found.forces * (1 + float(self.kwargs.get("off", 0))))
+        return Predictions(self._rounded(found.energy), forces, found.stress)
+
+    def _rounded(self, values: FloatArray) -> FloatArray:
+        return values.astype(self.kwargs["dtype"]).astype(np.float64)
 
 
 class DirectForcesAdapter(SpringAdapter):

@@ -114,6 +114,37 @@ def test_refusals(tmp_path: Path) -> None:
         load(tmp_path, kwargs={"cutoff": 3.0})
 
 
+@pytest.mark.parametrize(
+    ("request_", "error", "said"),
+    [
+        ({"kwargs": {"tf32": True}, "dtype": "float32"}, ConfigError, "the device 'cpu' has no TF32"),
+        ({"kwargs": {"tf32": True}, "device": "cuda"}, ConfigError, "multiply in float32"),
+        ({"kwargs": {"compile": "yes"}}, ConfigError, "'yes' is neither true nor false"),
+        ({"kwargs": {"compile": True}}, PrerequisiteError, "there is no 'no-such-compiler'"),
+    ],
+)
+def test_settings_that_cannot_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_: dict[str, object], error: type[Exception], said: str
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    save_network(tmp_path, "painn", per_element=REFERENCE)
+    with pytest.raises(error, match=said):
+        load(tmp_path, **request_)
+
+
+@pytest.mark.slow  # the compiler takes minutes
+@pytest.mark.timeout(1800)
+def test_a_compiled_network_predicts_the_same(tmp_path: Path) -> None:
+    save_network(tmp_path, "leignn", per_element=REFERENCE)
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    eager, compiled = (load(tmp_path, dtype="float32", kwargs={"compile": compiled}) for compiled in (False, True))
+    for frames in (batch(molecule("CH3CH2OH")), batch(molecule("CO"), molecule("H2O"), bulk("Cu", cubic=True))):
+        expected, found = eager.predict(frames, MOST), compiled.predict(frames, MOST)
+        assert found.energy == pytest.approx(expected.energy, rel=1e-6)
+        assert found.forces == pytest.approx(expected.forces, abs=1e-5 * np.abs(expected.forces).max())
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > before
+
+
 def test_counting_sees_the_network_as_written_and_its_own_edges(tmp_path: Path) -> None:
     pytest.importorskip("thop")
     save_network(tmp_path, "leignn", per_element=REFERENCE)

@@ -12,7 +12,7 @@ from mlipbench.cost import (
     ThopCount,
 )
 from mlipbench.metrics.cost import COST_METRICS
-from mlipbench.metrics.cost_estimates import Costs
+from mlipbench.metrics.cost_columns import Costs
 from mlipbench.metrics.definition import Estimate
 
 NOTHING = Estimate(None, None, None, 0, "trained elsewhere")
