@@ -90,7 +90,7 @@ def _resampled(seconds: FloatArray, rounds: IntArray, share: float) -> FloatArra
 def paired_ratio(seconds: FloatArray, reference: FloatArray, rounds: IntArray) -> Estimate:
     """Return how many times longer calls took than those of a reference with the same structures in the same rounds.
 
-    A round's number is the mean of the logarithms of its calls' ratios. The estimate is the exponential of the Hodges
+    A round's number is the median of the logarithms of its calls' ratios. The estimate is the exponential of the Hodges
     and Lehmann estimate over rounds, the median of the means of all pairs, and its interval the one that belongs to
     Wilcoxon's signed rank test (Hollander and Wolfe, Nonparametric Statistical Methods, section 3.3): both need no more
     than that a disturbance is as likely to meet one model as the other.
@@ -105,9 +105,9 @@ def paired_ratio(seconds: FloatArray, reference: FloatArray, rounds: IntArray) -
         return Estimate(None, None, None, 0, "the reference model was not measured in the same rounds")
     logs = np.log(seconds[both] / reference[both])
     names, inverse = np.unique(rounds[both], return_inverse=True)
-    means = np.bincount(inverse, weights=logs) / np.bincount(inverse)
     n = len(names)
-    pairs = np.sort((means[:, None] + means[None, :])[np.triu_indices(n)] / 2)
+    middles = np.asarray([np.median(logs[inverse == one]) for one in range(n)])
+    pairs = np.sort((middles[:, None] + middles[None, :])[np.triu_indices(n)] / 2)
     value = math.exp(float(np.median(pairs)))
     if n < FEWEST_PAIRS:
         return Estimate(value, None, None, n, f"{n} rounds are too few for an interval")

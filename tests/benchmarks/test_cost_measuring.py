@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(7200)]
 REPETITIONS = 100
 MOST_MISSES = 10
 WORK = 500  # some 10 ms
-ROUNDS = 12
+ROUNDS = 20
 
 
 def predictor(stack: ExitStack, log: Path, work: int) -> Predictor:

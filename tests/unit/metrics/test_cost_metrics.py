@@ -19,7 +19,7 @@ NOTHING = Estimate(None, None, None, 0, "trained elsewhere")
 
 
 def call(stage, seconds, *, round_=0, size=1, atoms=10, beside=None, peak=0):
-    return Call(stage, round_, 0, 0, 0, size, atoms, seconds / 4, 3 * seconds / 4, seconds, 0, beside, None, peak)
+    return Call(stage, round_, 0, 0, 0, size, atoms, seconds / 4, 3 * seconds / 4, seconds, 0, beside, None, None, peak)
 
 
 def counted(flops, elements=0, opaque=()):
