@@ -117,5 +117,5 @@ def test_a_few_costs_stand_side_by_side_and_many_by_what_they_are_about(costly, 
     costly("all", dict.fromkeys(TASK_METRICS[Task.EFFICIENCY].definitions, 1.0))
     titles = [block.title for block in blocks(table(tmp_path))]
     device = "cpu: Abacus 9000, 2 threads"
-    timed = ("One structure", "Batches", "Memory", "Training")
+    timed = ("One structure", "Batches", "Memory", "Training", "Parity")
     assert titles == ["Accuracy", "Size", "Operations", *(f"{title}, {device}" for title in timed)]
