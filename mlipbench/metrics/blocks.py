@@ -50,6 +50,18 @@ def student(freedom: int) -> float:
     return float(stdtrit(freedom, (1.0 + LEVEL) / 2.0))
 
 
+def two_sided(ratio: float, freedom: int) -> float:
+    """Return the p-value of Student's two-sided test.
+
+    Args:
+        ratio: A number over its standard error.
+        freedom: Degrees of freedom.
+    """
+    from scipy.special import stdtr
+
+    return float(2.0 * stdtr(freedom, -abs(ratio)))
+
+
 def cut(series: FloatArray) -> FloatArray | None:
     """Cut a series into `BLOCKS` blocks, without the frames at its start that fit into none.
 

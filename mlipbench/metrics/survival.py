@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from mlipbench.metrics.blocks import FEWEST, LEVEL, student
+from mlipbench.metrics.blocks import FEWEST, LEVEL, student, two_sided
 
 if TYPE_CHECKING:
     from mlipbench.typing import BoolArray, FloatArray, IntArray
@@ -92,6 +92,8 @@ class RestrictedTime:
         n_failed: How many of them failed before the horizon (of pairs: in either member).
         n_censored: Replicas censored before the horizon; of pairs, those left out for it.
         reason: Why something is missing, or what kind of interval it is where the usual one is not meaningful.
+        p: Of a difference with an interval, the two-sided p-value of no difference: 1 minus the level at which the
+            interval begins to hold 0.
     """
 
     value: float | None
@@ -101,6 +103,7 @@ class RestrictedTime:
     n_failed: int
     n_censored: int
     reason: str | None = None
+    p: float | None = None
 
 
 def kaplan_meier(endings: Endings) -> SurvivalCurve:
@@ -206,9 +209,14 @@ def paired_difference(first: Endings, second: Endings, horizon: float) -> Restri
         return RestrictedTime(value, None, None, *counts, f"{n} pairs of replicas, an interval needs {FEWEST}")
     if np.ptp(differences) <= _ROUNDING * horizon:
         low, high = _of_equal_ones(value, n, (-horizon, horizon))
-        return RestrictedTime(value, low, high, *counts, f"all {n} pairs differ alike: exact binomial limits")
-    half = student(min(int(np.count_nonzero(differences)), n - 1)) * differences.std(ddof=1) / np.sqrt(n)
-    return RestrictedTime(value, max(value - half, -horizon), min(value + half, horizon), *counts)
+        p = min(
+            2.0 * (horizon / (horizon + abs(value))) ** n, 1.0
+        )  # where the share times |value| makes up for the rest
+        return RestrictedTime(value, low, high, *counts, f"all {n} pairs differ alike: exact binomial limits", p)
+    freedom, error = min(int(np.count_nonzero(differences)), n - 1), float(differences.std(ddof=1) / np.sqrt(n))
+    half = student(freedom) * error
+    p = two_sided(value / error, freedom)
+    return RestrictedTime(value, max(value - half, -horizon), min(value + half, horizon), *counts, p=p)
 
 
 def _of_equal_ones(value: float, n: int, limits: tuple[float, float]) -> tuple[float, float]:

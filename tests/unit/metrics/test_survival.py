@@ -143,6 +143,7 @@ def test_differences_are_paired() -> None:
     differences = np.array([9.0, 4.0, 13.0, 11.0])
     expected = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
     assert (found.value, found.low, found.high) == pytest.approx((9.25, expected.low, expected.high))
+    assert found.p == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)
     assert (found.n, found.n_failed, found.n_censored) == (4, 4, 0)
     back = paired_difference(second, first, 50.0)
     assert (back.value, back.low, back.high) == pytest.approx((-9.25, -expected.high, -expected.low))
@@ -169,9 +170,17 @@ def test_two_models_that_never_fail_are_not_told_apart_exactly() -> None:
     found = paired_difference(endings(*[-50.0] * 5), endings(*[-50.0] * 5), 50.0)
     room = 50 * (1 - 0.025 ** (1 / 5))
     assert (found.value, found.low, found.high) == (0.0, pytest.approx(-room), pytest.approx(room))
-    assert found.reason == "all 5 pairs differ alike: exact binomial limits"
+    assert (found.p, found.reason) == (1.0, "all 5 pairs differ alike: exact binomial limits")
     alike = paired_difference(endings(0.3, 0.4, 0.5), endings(0.1, 0.2, 0.3), 50.0)  # 0.2, but for rounding
     assert alike.high - alike.low > 50
+
+
+def test_where_every_pair_differs_by_the_horizon_the_p_value_is_that_of_the_sign_test() -> None:
+    for n in (5, 6):
+        at_once = Endings(np.zeros(n), np.ones(n, dtype=bool))
+        found = paired_difference(endings(*[-50.0] * n), at_once, 50.0)
+        assert found.p == pytest.approx(stats.binomtest(n, n).pvalue)
+        assert (found.low > 0) is (found.p < 0.05)
 
 
 def test_few_pairs_have_no_interval() -> None:
