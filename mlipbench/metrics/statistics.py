@@ -194,7 +194,7 @@ def cluster_interval(
 
 
 def paired_difference(
-    a: Sums, b: Sums, clusters: AnyArray, scale: Scale, bootstrap: Bootstrap | None = None
+    a: Sums, b: Sums, clusters: AnyArray, scale: Scale, bootstrap: Bootstrap | None = None, *, as_ratio: bool = True
 ) -> PairedDifference:
     """Compare one metric of two models on the structures that both have.
 
@@ -214,6 +214,8 @@ def paired_difference(
         clusters: Shape (n_structures,), which structures belong together (any labels).
         scale: Range of the metric and its transform.
         bootstrap: Seed, resamples and level; None for the defaults.
+        as_ratio: Whether errors are compared by their ratio, which leaves out how well the value of b is known; False
+            takes the difference itself, as for metrics that are no errors.
 
     Returns:
         The difference a - b. A model that equals the other everywhere gives 0 with p-value 1. Where all clusters show
@@ -236,7 +238,7 @@ def paired_difference(
     if n_clusters < MIN_CLUSTERS:
         return PairedDifference(difference, None, None, None, n, n_clusters, _too_few(n_clusters))
     # By their ratio: the spread of a poor model's errors must not hide that they are ten times as large.
-    by_ratio = scale.kind is Kind.POSITIVE and min(values) > 0.0
+    by_ratio = as_ratio and scale.kind is Kind.POSITIVE and min(values) > 0.0
     power = 2.0 if scale.transform is Transform.SQRT else 1.0
     statistic = power * math.log(values[0] / values[1]) if by_ratio else difference
     link = Link.LOG if by_ratio else Link.ROOT if power > 1.0 else Link.IDENTITY

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MANIFEST: Final = "manifest.json"
 METRICS: Final = "metrics.json"
 _PUBLISHED: Final = "published"
+_NAMED: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,29 @@ def read_run(directory: Path) -> RunRecord | None:
         directory=directory,
         manifest=manifest,
     )
+
+
+def single_run(path: Path) -> RunRecord:
+    """Read the finished run that a directory is, or the only one below it.
+
+    Args:
+        path: A run directory, or a directory above exactly one finished run.
+
+    Raises:
+        ResultsError: There is no such directory, no finished run or more than one, or a file is damaged.
+    """
+    if not path.is_dir():
+        raise ResultsError("there is no such directory", file=path, remedy="give a run, or a directory above one")
+    directories = list(_run_directories(path))
+    found = [run for run in map(read_run, directories) if run is not None]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(run.run_id for run in found[:_NAMED])
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        raise ResultsError(f"holds {len(found)} finished runs ({names}{more})", file=path, remedy="name one of them")
+    remedy = "give the command that began it again" if directories else "make one with `mlipbench run`"
+    raise ResultsError("holds no finished run", file=path, remedy=remedy)
 
 
 def _run_directories(top: Path) -> Iterator[Path]:

@@ -32,9 +32,9 @@ class ScoreReader:
 
     def __init__(self) -> None:
         """Start with nothing read."""
-        self._tables: dict[tuple[str, str, str, str], _Scores | None] = {}
+        self._tables: dict[tuple[str, str, str, str], Scores | None] = {}
 
-    def read(self, run: RunRecord, record: MetricRecord) -> _Scores | None:
+    def read(self, run: RunRecord, record: MetricRecord) -> Scores | None:
         """Return the scores behind a number, None where there are none."""
         kind = TASK_METRICS[Task(record.task)].columns
         if run.directory is None or kind is None:
@@ -43,14 +43,28 @@ class ScoreReader:
         key = (str(run.directory), *place)
         if key not in self._tables:
             path = run.directory.joinpath("scores", *place[:2], f"{record.split}.parquet")
-            self._tables[key] = _Scores(str(path), kind) if path.is_file() else None
+            self._tables[key] = Scores(str(path), kind) if path.is_file() else None
         return self._tables[key]
 
 
-class _Scores:
-    """The columns of one file of scores."""
+class Scores:
+    """The columns of one file of scores.
+
+    Args:
+        path: The file.
+        kind: Class of the score columns.
+
+    Raises:
+        ResultsError: The file is damaged.
+
+    Attributes:
+        index: Shape (n_structures,), places of the structures in their split.
+        clusters: Shape (n_structures,), which structures belong together.
+        ok: Shape (n_structures,), whether there is a prediction.
+    """
 
     def __init__(self, path: str, kind: type[ScoreColumns]) -> None:
+        """Read the file."""
         import pyarrow.parquet as pq
 
         from mlipbench.errors import ResultsError
@@ -61,7 +75,9 @@ class _Scores:
             self.index: IntArray = columns["index"].astype(np.int64)
             self.clusters: AnyArray = columns["cluster"]
             self._applicable: BoolArray = columns["energy_applicable"].astype(bool)
-            self._errors = _score_columns(kind, columns, columns["ok"].astype(bool))
+            self.ok: BoolArray = columns["ok"].astype(bool)
+            self._errors = _score_columns(kind, columns, self.ok)
+            self._path = path
         except (OSError, ValueError, KeyError) as error:
             remedy = "rebuild it with `mlipbench score`"
             raise ResultsError(f"damaged scores: {error}", file=path, remedy=remedy) from None
@@ -87,6 +103,31 @@ class _Scores:
         include = self._applicable if definition.needs_one_reference else None
         return numerator_denominator(definition, self._errors, include)
 
+    @property
+    def errors(self) -> ScoreColumns:
+        """The score columns, NaN where a structure has no prediction."""
+        return self._errors
+
+    def names(self, rows: IntArray) -> tuple[str, ...]:
+        """Return what some structures are called.
+
+        Args:
+            rows: Where they stand in the file.
+
+        Raises:
+            ResultsError: The file is damaged.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        from mlipbench.errors import ResultsError
+
+        try:
+            return tuple(map(str, pq.read_table(self._path, columns=["id"])["id"].take(rows).to_pylist()))
+        except (OSError, pa.ArrowException) as error:
+            remedy = "rebuild it with `mlipbench score`"
+            raise ResultsError(f"damaged scores: {error}", file=self._path, remedy=remedy) from None
+
 
 def best(candidates: Sequence[tuple[RunRecord, MetricRecord]], scores: ScoreReader) -> frozenset[int]:
     """Return the positions of the candidates that cannot be told apart from the best one.
@@ -98,7 +139,7 @@ def best(candidates: Sequence[tuple[RunRecord, MetricRecord]], scores: ScoreRead
         candidates: Runs with their number in one column of a table.
         scores: Where per-structure scores come from.
     """
-    rankable: dict[int, _Scores] = {}
+    rankable: dict[int, Scores] = {}
     for position, (run, record) in enumerate(candidates):
         if record.status is Status.OK and record.value is not None and run.source is Source.MEASURED:
             table = scores.read(run, record)

@@ -44,7 +44,7 @@ def _block(table: Table, block: Block, width: int) -> list[str]:
     for position, label in zip(block.columns, block.labels, strict=True):
         cells = [_cell(row.cells[position]) for row in table.rows]
         columns.append([clean(label) + _marks(table.columns[position].notes), *cells])
-    stub = _aligned([list(column) for column in zip(*names, strict=True)])
+    stub = columns_of(names)
     pieces = []
     for chunk in _chunks(columns, width - len(stub[0])):
         lines = [_GAP.join(line) for line in zip(stub, *(_padded(column) for column in chunk), strict=True)]
@@ -64,6 +64,15 @@ def _chunks(columns: Sequence[list[str]], room: int) -> Iterable[list[list[str]]
         chunk.append(column)
         used += needed
     yield chunk
+
+
+def columns_of(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of cells, all of one length, as lines in columns.
+
+    Args:
+        rows: The cells, without control characters.
+    """
+    return _aligned([list(column) for column in zip(*rows, strict=True)])
 
 
 def _aligned(columns: Sequence[list[str]]) -> list[str]:

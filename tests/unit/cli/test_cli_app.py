@@ -21,7 +21,15 @@ HEAVY = ("torch", "pandas", "ase.io", "ase", "pyarrow", "scipy", "numpy", "rich"
 
 
 @pytest.mark.parametrize(
-    "line", [["--help"], ["run", "--help"], ["list", "models"], ["list", "suites"], ["list", "datasets"]]
+    "line",
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["compare", "--help"],
+        ["list", "models"],
+        ["list", "suites"],
+        ["list", "datasets"],
+    ],
 )
 def test_cheap_commands_import_nothing_heavy(line: list[str]) -> None:
     script = (

@@ -1,0 +1,94 @@
+"""How times change from one model to another that was measured in the same rounds."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from mlipbench.cost import Stage
+from mlipbench.metrics.contrast import Estimate
+from mlipbench.metrics.cost_estimates import MILLI
+from mlipbench.metrics.paired import Change
+from mlipbench.metrics.timings import FEWEST_PAIRS, paired_ratio
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mlipbench.cost import Call
+    from mlipbench.typing import FloatArray, IntArray
+
+RATIO: Final = "latency_ratio"
+"""The metric that stays comparable where models were not measured in the same rounds."""
+ONCE: Final = frozenset({"peak_memory", "peak_allocator", "training_step", "training_rate"})
+"""Metrics that are not measured in rounds."""
+PAIRED: Final[Mapping[str, tuple[Stage, str]]] = MappingProxyType(
+    {
+        "latency_p50": (Stage.LATENCY, "seconds"),
+        "latency_prepare": (Stage.LATENCY, "prepare_seconds"),
+        "latency_forward": (Stage.LATENCY, "forward_seconds"),
+        "latency_energy": (Stage.ENERGY, "seconds"),
+    }
+)
+"""Metrics that are medians of calls which each have a partner in the other model's turn: stage and field of a call."""
+_IN_ROUNDS: Final = (Stage.LATENCY, Stage.ENERGY)
+
+
+def same_rounds(a: Sequence[Call], b: Sequence[Call]) -> bool:
+    """Return whether two models were measured in the same rounds.
+
+    Beside each call stands what the reference model took in that round. Two measurements of a time do not agree in
+    every digit, so that equal ones are one measurement.
+
+    Args:
+        a: Calls of A.
+        b: Calls of B.
+    """
+    times = [
+        {(call.stage, call.round, call.call): call.reference_seconds for call in calls if call.stage in _IN_ROUNDS}
+        for calls in (a, b)
+    ]
+    common = times[0].keys() & times[1].keys()
+    return bool(common) and all(times[0][key] is not None and times[0][key] == times[1][key] for key in common)
+
+
+def call_change(metric: str, a: Sequence[Call], b: Sequence[Call]) -> Change:
+    """Compare times of calls with the same structures in the same rounds.
+
+    The relative change is the ratio of `mlipbench.metrics.timings.paired_ratio` minus 1, with its interval and the
+    p-value of Wilcoxon's signed rank test; values and difference are those of the medians, without interval.
+
+    Args:
+        metric: One of `PAIRED`.
+        a: Calls of A.
+        b: Calls of B, for which `same_rounds` holds.
+    """
+    stage, field = PAIRED[metric]
+    times = [
+        {(call.round, call.call): float(getattr(call, field)) for call in calls if call.stage is stage}
+        for calls in (a, b)
+    ]
+    common = sorted(times[0].keys() & times[1].keys())
+    first, second = (np.asarray([own[key] for key in common]) for own in times)
+    if not common or min(first.min(), second.min()) <= 0.0:
+        return Change(None, None, None, reason="no calls that can be divided by each other")
+    rounds = np.asarray([number for number, _ in common], dtype=np.int64)
+    ratio = paired_ratio(second, first, rounds)
+    if ratio.value is None:
+        return Change(None, None, None, reason=ratio.reason)
+    relative = Estimate(ratio.value - 1.0, *(None if end is None else end - 1.0 for end in (ratio.low, ratio.high)))
+    one, other = (MILLI * float(np.median(own)) for own in (first, second))
+    p = _signed_rank(np.log(second / first), rounds)
+    return Change(one, other, Estimate(other - one, None, None), relative, p, ratio.n, reason=ratio.reason)
+
+
+def _signed_rank(logs: FloatArray, rounds: IntArray) -> float | None:
+    """Return the p-value of Wilcoxon's signed rank test over rounds, None where they are too few."""
+    from scipy.stats import wilcoxon
+
+    _, inverse = np.unique(rounds, return_inverse=True)
+    means = np.bincount(inverse, weights=logs) / np.bincount(inverse)
+    if len(means) < FEWEST_PAIRS:
+        return None
+    return float(wilcoxon(means).pvalue) if np.any(means != 0.0) else 1.0
