@@ -11,7 +11,7 @@ from mlipbench.cost import Stage
 from mlipbench.metrics.contrast import Estimate
 from mlipbench.metrics.cost_estimates import MILLI
 from mlipbench.metrics.paired import Change
-from mlipbench.metrics.timings import FEWEST_PAIRS, paired_ratio
+from mlipbench.metrics.timings import FEWEST_PAIRS, medians_of_rounds, paired_ratio
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,8 +87,7 @@ def _signed_rank(logs: FloatArray, rounds: IntArray) -> float | None:
     """Return the p-value of Wilcoxon's signed rank test over rounds, None where they are too few."""
     from scipy.stats import wilcoxon
 
-    _, inverse = np.unique(rounds, return_inverse=True)
-    means = np.bincount(inverse, weights=logs) / np.bincount(inverse)
-    if len(means) < FEWEST_PAIRS:
+    middles = medians_of_rounds(logs, rounds)
+    if len(middles) < FEWEST_PAIRS:
         return None
-    return float(wilcoxon(means).pvalue) if np.any(means != 0.0) else 1.0
+    return float(wilcoxon(middles).pvalue) if np.any(middles != 0.0) else 1.0

@@ -103,16 +103,25 @@ def paired_ratio(seconds: FloatArray, reference: FloatArray, rounds: IntArray) -
     both = np.isfinite(reference)
     if not both.any():
         return Estimate(None, None, None, 0, "the reference model was not measured in the same rounds")
-    logs = np.log(seconds[both] / reference[both])
-    names, inverse = np.unique(rounds[both], return_inverse=True)
-    n = len(names)
-    middles = np.asarray([np.median(logs[inverse == one]) for one in range(n)])
+    middles = medians_of_rounds(np.log(seconds[both] / reference[both]), rounds[both])
+    n = len(middles)
     pairs = np.sort((middles[:, None] + middles[None, :])[np.triu_indices(n)] / 2)
     value = math.exp(float(np.median(pairs)))
     if n < FEWEST_PAIRS:
         return Estimate(value, None, None, n, f"{n} rounds are too few for an interval")
     outside = _signed_rank_quantile(n)
     return Estimate(value, math.exp(pairs[outside]), math.exp(pairs[-1 - outside]), n)
+
+
+def medians_of_rounds(values: FloatArray, rounds: IntArray) -> FloatArray:
+    """Return the median of the calls of each round, shape (n_rounds,).
+
+    Args:
+        values: Shape (n_calls,).
+        rounds: Shape (n_calls,).
+    """
+    names, inverse = np.unique(rounds, return_inverse=True)
+    return np.asarray([np.median(values[inverse == one]) for one in range(len(names))])
 
 
 def geometric_mean(rates: FloatArray) -> Estimate:

@@ -306,7 +306,23 @@ def costly(run: Path, factor: float, beside: float | None) -> None:
         return
     place = {"task": "efficiency", "dataset": "toys", "split": "test"}
     rows = [
-        Call(Stage.LATENCY, number, 0, 0, 0, 1, 8, 0.1, factor * (1 + 0.01 * number), 1.0, 0, beside + number, None, 9)
+        Call(
+            Stage.LATENCY,
+            number,
+            0,
+            0,
+            0,
+            1,
+            8,
+            0.1,
+            factor * (1 + 0.01 * number),
+            1.0,
+            0,
+            beside + number,
+            None,
+            None,
+            9,
+        )
         for number in range(8)
     ]
     columns = Call.__dataclass_fields__
