@@ -51,16 +51,22 @@ def count(session: Session, message: Message) -> Message:
         WorkerError: The adapter returned something other than the predictions asked for.
     """
     batch, properties = batch_from_arrays(message.arrays), asked_properties(message)
+    facts = _facts(session, batch, _MOST if Property.FORCES in properties else _ENERGY)
+    session.device.release()  # what a whole batch took would be missing to the models that are measured beside
+    return Message(MessageKind.COUNTED, facts.as_header())
+
+
+def _facts(session: Session, batch: StructureBatch, asked: frozenset[Property]) -> CostFacts:
+    """Count what a batch costs."""
     adapter = session.adapter
     prepared = adapter.prepare(batch)
-    asked = _MOST if Property.FORCES in properties else _ENERGY
     predictions = _run(adapter, batch, prepared, asked)
     covered = np.ones(batch.n_structures, dtype=np.bool_)
     covered[list(predictions.not_applicable)] = False
     if not covered.any():
         reason = min(predictions.not_applicable.values(), default="there is no structure")
         nothing = CallCost(FlopCount(unavailable=reason), ThopCount(None, reason))
-        facts = CostFacts(
+        return CostFacts(
             n_structures=0,
             n_atoms=0,
             n_edges=None,
@@ -68,7 +74,6 @@ def count(session: Session, message: Message) -> Message:
             energy=nothing,
             forces=nothing if asked == _MOST else None,
         )
-        return Message(MessageKind.COUNTED, facts.as_header())
 
     def cost(wanted: frozenset[Property]) -> CallCost:
         for _ in range(_WARM_UP_CALLS):
@@ -77,7 +82,7 @@ def count(session: Session, message: Message) -> Message:
         session.send(Message(MessageKind.ALIVE))
         return _cost(adapter, lambda: _run(adapter, batch, prepared, wanted))
 
-    facts = CostFacts(
+    return CostFacts(
         n_structures=int(covered.sum()),
         n_atoms=int(batch.counts[covered].sum()),
         n_edges=_edges(adapter, batch.select(np.flatnonzero(covered)), prepared),
@@ -85,7 +90,6 @@ def count(session: Session, message: Message) -> Message:
         forces=cost(_MOST) if asked == _MOST else None,
         parameters=_parameters(adapter, prepared),
     )
-    return Message(MessageKind.COUNTED, facts.as_header())
 
 
 def count_flops(call: Callable[[], object]) -> FlopCount:

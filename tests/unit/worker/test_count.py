@@ -10,6 +10,7 @@ from mlipbench.cost import NO_MODULE, CostFacts
 from mlipbench.models.interface import LoadRequest
 from mlipbench.protocol import Message, MessageKind, batch_arrays, decode, encode
 from mlipbench.testing import toys
+from mlipbench.worker.device import Processor
 from mlipbench.worker.main import answer
 from mlipbench.worker.session import Session
 
@@ -77,3 +78,16 @@ def test_edges_of_a_model_that_takes_the_harness_list(ask, batch):
     )
     assert near > 0
     assert CostFacts.from_header(ask(spring(Near), batch, "energy").header).n_edges == near
+
+
+def test_memory_that_counting_took_is_given_back(ask, batch, monkeypatch):
+    """The models that are measured beside would miss it."""
+    given_back = []
+
+    class Watched(Processor):
+        def release(self):
+            given_back.append(True)
+
+    monkeypatch.setattr("mlipbench.worker.session.find_device", lambda _: Watched())
+    assert ask(toys.SpringAdapter({}), batch, "energy").kind == MessageKind.COUNTED
+    assert given_back == [True]
