@@ -21,6 +21,7 @@ SIZES = {
     "mini-isomers": {"train": 168, "val": 24, "test_within": 48, "test_other": 120},
     "mini-lips": {"train": 760, "val": 40, "test": 201},
     "mini-methane": {"train": 440, "val": 40, "test": 121},
+    "mini-systems": {"train": 24, "val": 6, "slabs": 16, "lips": 8, "molecules": 16, "cu-12": 1, "cu-10192": 1},
     "mini-water": {"train": 660, "val": 40, "test": 201},
 }
 TRAJECTORIES = {

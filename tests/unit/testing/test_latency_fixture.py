@@ -27,6 +27,8 @@ def card(folder, adapter, **kwargs):
 def run(pytester, monkeypatch):
     def chosen(adapter, **kwargs):
         monkeypatch.setenv("MLIPBENCH_CACHE", str(pytester.path / "cache"))
+        for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
+            monkeypatch.delenv(name, raising=False)  # pytest-benchmark measures nothing in a worker of xdist
         pytester.makepyfile(CASE.format(card=str(card(pytester.path, adapter, **kwargs))))
         return pytester.runpytest_subprocess("--benchmark-json=found.json", "-p", "no:randomly")
 
