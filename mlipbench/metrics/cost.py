@@ -14,7 +14,6 @@ from mlipbench.metrics.cost_estimates import (
     declared_cutoff,
     dispatched_operations,
     first_call,
-    half_of,
     line_through_batches,
     number_of_parameters,
     peak,
@@ -159,7 +158,7 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 "ms",
                 "of it preparing",
                 "median of the part for neighbour list, graph and transfer",
-                half_of("prepare_seconds"),
+                percentile_of(0.5, field="prepare_seconds"),
             ),
             cost_metric(
                 Family.LATENCY,
@@ -167,7 +166,7 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 "ms",
                 "of it the model",
                 "median of the rest",
-                half_of("forward_seconds"),
+                percentile_of(0.5, field="forward_seconds"),
             ),
             cost_metric(
                 Family.LATENCY,

@@ -41,7 +41,7 @@ class Costs:
         step: Seconds of a step of training.
         samples: Structures of a second of training.
         cutoff: Å, within which the model looks for neighbours, or None.
-        reference: The model that times are divided by, or why there is none.
+        reference: The model that times are divided by; None where it was not measured beside this one.
         limit: Why no larger batch was measured, or None.
         parity: How it compares with another variant of the same model; None where nothing was to be compared.
     """

@@ -105,24 +105,13 @@ def _seconds(calls: Sequence[Call]) -> FloatArray:
     return np.asarray([call.seconds for call in calls])
 
 
-def percentile_of(share: float, stage: Stage = Stage.LATENCY) -> Estimator:
-    """Return what takes a percentile of the calls of a stage, ms."""
+def percentile_of(share: float, stage: Stage = Stage.LATENCY, field: str = "seconds") -> Estimator:
+    """Return what takes a percentile of a time of the calls of a stage, a field of `Call`, ms."""
 
     def estimate(costs: Costs) -> Estimate:
         calls = costs.of(stage)
         rounds = np.asarray([call.round for call in calls], dtype=np.int64)
-        return scaled(percentile(_seconds(calls), rounds, share), MILLI)
-
-    return estimate
-
-
-def half_of(field: str) -> Estimator:
-    """Return what takes the median of one half of the calls with one structure, ms."""
-
-    def estimate(costs: Costs) -> Estimate:
-        calls = costs.of(Stage.LATENCY)
-        rounds = np.asarray([call.round for call in calls], dtype=np.int64)
-        return scaled(percentile(np.asarray([getattr(call, field) for call in calls]), rounds, 0.5), MILLI)
+        return scaled(percentile(np.asarray([getattr(call, field) for call in calls]), rounds, share), MILLI)
 
     return estimate
 

@@ -196,11 +196,13 @@ def _column(
 
 
 def _conditions(group: Group, records: Sequence[MetricRecord | None]) -> str:
-    """Return what the times of one column were measured on: the same for all, by their comparability key."""
-    for run, record in zip(group.runs, records, strict=True):
-        if record is not None and record.value is not None and run.manifest is not None:
-            return device_of(run.manifest)
-    return ""
+    """Return what the times of one column were measured on; those with a value have one key, and so one device."""
+    present = [
+        (record.value is None, device_of(run.manifest))
+        for run, record in zip(group.runs, records, strict=True)
+        if record is not None and run.manifest is not None
+    ]
+    return min(present, key=lambda found: found[0], default=(True, ""))[1]
 
 
 def _shown(group: Group, by_column: Sequence[Sequence[MetricRecord | None]]) -> list[_Shown]:

@@ -99,6 +99,12 @@ def test_without_a_gpu_the_table_says_so(costly, tmp_path):
     assert "On a GPU (cuda): not measured." in table(tmp_path).about
 
 
+def test_a_percentile_that_nobody_has_stands_beside_the_others(costly, tmp_path):
+    costly("net", dict.fromkeys(TASK_METRICS[Task.EFFICIENCY].definitions, 1.0) | {"latency_p99": None})
+    conditions = {column.conditions for column in table(tmp_path).columns if column.metric.startswith("latency")}
+    assert conditions == {"cpu: Abacus 9000, 2 threads"}
+
+
 def test_kinds_of_forces_stand_beside_the_model(costly, tmp_path):
     costly("gradient", {"latency_p50": 2.0}, forces="conservative")
     costly("direct", {"latency_p50": 1.0})
