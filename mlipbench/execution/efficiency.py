@@ -4,12 +4,17 @@
   one after the other differ by that much; in rounds it falls on all of them alike.
 - The order within a round is drawn anew each time. A turn begins with a call that does not count, which brings the
   model's data back into the caches.
+- Where the system lets a process choose, all models of a round stay on the same processors, as many as they have
+  threads, and the rounds go through all processors: two workers that sit on processors of their own for long would
+  differ by whatever else runs there.
 - Every coordinate is moved a little before each call, so that no call can be answered from memory.
 - A model that would pass its time on a split leaves the rounds that are left to the others.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -25,7 +30,7 @@ from mlipbench.models.interface import Property
 from mlipbench.protocol import MessageKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from mlipbench.execution.evaluate import Predictor
     from mlipbench.progress import Display
@@ -117,9 +122,14 @@ class _Turn:
         """What the movements of the coordinates depend on, the same for every model."""
         return list(Stage).index(self.stage), self.round, self.size
 
-    def header(self, sizes: list[int]) -> dict[str, Any]:
+    def header(self, sizes: list[int], processors: Sequence[Sequence[int]]) -> dict[str, Any]:
         """Return what a worker is told besides structures and properties."""
-        return {"sizes": sizes, "untimed": self.untimed, "release": self.stage is Stage.THROUGHPUT}
+        return {
+            "sizes": sizes,
+            "untimed": self.untimed,
+            "release": self.stage is Stage.THROUGHPUT,
+            "processors": processors[self.round % len(processors)] if processors else None,
+        }
 
 
 class Contest:
@@ -130,6 +140,7 @@ class Contest:
         structures: The structures that are measured.
         task: The task.
         reference: The model whose times stand beside those of the others, one of `contenders`, or None.
+        threads: Threads of each worker.
         display: Shows progress.
     """
 
@@ -139,9 +150,11 @@ class Contest:
         structures: StructureBatch,
         task: EfficiencyTask,
         reference: Contender | None,
+        threads: int,
         display: Display,
     ) -> None:
         """Keep the arguments."""
+        self._processors = processors_of_rounds(threads)
         self._all = contenders
         self._structures = structures
         self._task = task
@@ -300,7 +313,7 @@ class Contest:
             client = contender.predictor.client()
             client.limit_memory(self._memory_left(contender))
             message = measure_message(
-                contender.predictor.next_request(), batch.moved(moved), properties, turn.header(sizes)
+                contender.predictor.next_request(), batch.moved(moved), properties, turn.header(sizes, self._processors)
             )
             timeout = None if turn.first else self._task.seconds * len(sizes)
             reply = client.request(message, timeout)
@@ -318,6 +331,24 @@ class Contest:
         """Return the bytes that a worker may hold beside those of the others."""
         others = sum(one.predictor.resident() for one in self._all if one is not contender)
         return max(machine_limit() - others, 0)
+
+
+def processors_of_rounds(threads: int) -> list[list[int]]:
+    """Return the processors of one round after the other, which begin anew after the last.
+
+    Args:
+        threads: Threads of a worker.
+
+    Returns:
+        Nothing where threads need all processors that this process may use, or where the system does not let a
+        process choose.
+    """
+    if sys.platform != "linux":
+        return []
+    usable = sorted(os.sched_getaffinity(0))
+    if threads >= len(usable):
+        return []
+    return [[usable[(first + place) % len(usable)] for place in range(threads)] for first in range(len(usable))]
 
 
 def _times(of_round: Mapping[Contender, list[Call]], contender: Contender | None) -> dict[tuple[Stage, int], float]:

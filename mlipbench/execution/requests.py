@@ -154,7 +154,8 @@ def measure_message(
         request_id: Number of the request.
         batch: The structures of all calls, one after the other.
         properties: What is asked of the model.
-        told: Structures of each call, how many calls do not count, and whether memory is given back afterwards.
+        told: Structures of each call, how many calls do not count, whether memory is given back afterwards, and the
+            processors to stay on.
     """
     header = {"id": request_id, "properties": sorted(properties), **told}
     return Message(MessageKind.MEASURE, header, batch_arrays(batch))

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from mlipbench.suite.schema import Suite
 
 METRIC_VERSION: Final = 1
+TIMING_VERSION: Final = 2
+"""Of how the task ``efficiency`` times; 2 since the models of a round share their processors."""
 """Raised whenever a metric's definition changes; numbers of different versions are never ranked together."""
 
 
@@ -176,6 +178,8 @@ def _key(split: PlannedSplit, dataset: PlannedDataset, definition: MetricDefinit
         parts["trajectory"] = dataset.splits[split.request.parameters["reference"]].content_hash
     if definition.timed:
         parts["conditions"] = split.conditions
+        if split.task is Task.EFFICIENCY:
+            parts["timing_version"] = TIMING_VERSION
     if converted and route.fit is not None:
         parts["fit"] = dataset.splits[route.fit].content_hash
     if definition.own_references and dataset.entry.references is not None:

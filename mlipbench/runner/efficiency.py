@@ -93,7 +93,8 @@ def _measure(entries: Sequence[_Entry], plan: Plan, task: EfficiencyTask, displa
     structures = _structures(plan, entries[0].split)
     if task.parity is not None:
         _set_baselines(entries)
-    contest = Contest([one.contender for one in entries], structures, task, reference, display)
+    contenders, threads = [one.contender for one in entries], entries[0].session.run.threads
+    contest = Contest(contenders, structures, task, reference, threads, display)
     title = f"costs of {entries[0].split.dataset}/{entries[0].split.split}"
     display.begin(title, task.rounds, "rounds")
     contest.run()

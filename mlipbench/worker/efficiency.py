@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import resource
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,8 +26,9 @@ the system had to provide."""
 def measure(session: Session, message: Message) -> Message:
     """Answer a ``measure`` request: call the model on parts of its batch, one after the other, and time the calls.
 
-    The request says how many structures each call takes, and how many calls come before the first that counts.
-    The reply holds `COLUMNS`, shape (n_calls,) each, and the most memory held during the calls that count, bytes.
+    The request says how many structures each call takes, how many calls come before the first that counts, and perhaps
+    which processors the worker is to stay on. The reply holds `COLUMNS`, shape (n_calls,) each, and the most memory
+    held during the calls that count, bytes.
 
     Raises:
         ProtocolError: The request is incomplete, or the calls do not divide the batch.
@@ -32,6 +36,7 @@ def measure(session: Session, message: Message) -> Message:
     """
     properties = asked_properties(message)
     parts, untimed = _parts(message)
+    _stay_on(message)
     for part in parts[:untimed]:
         run(session, part, properties)
     session.device.reset_peaks()
@@ -50,6 +55,15 @@ def measure(session: Session, message: Message) -> Message:
         name: np.ascontiguousarray(column) for name, column in zip(COLUMNS, columns, strict=True)
     }
     return Message(MessageKind.MEASURED, {"peak_allocator": peaks.allocator, "peak_memory": peaks.whole}, arrays)
+
+
+def _stay_on(message: Message) -> None:
+    """Bind every thread of this process to the processors that the request names, where it names any."""
+    processors = message.header.get("processors")
+    if processors:
+        for thread in Path("/proc/self/task").iterdir():
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                os.sched_setaffinity(int(thread.name), processors)
 
 
 def _parts(message: Message) -> tuple[list[StructureBatch], int]:

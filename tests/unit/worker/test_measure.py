@@ -1,3 +1,7 @@
+import os
+import sys
+import threading
+
 import numpy as np
 import pytest
 
@@ -133,6 +137,25 @@ def test_calls_are_timed_one_by_one(batch):
     assert (reply.arrays["cpu_seconds"] < 0.05).all()  # it sleeps
     assert reply.header["peak_memory"] > 0
     assert reply.header["peak_allocator"] is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not let a process choose its processors")
+def test_every_thread_stays_on_the_processors_that_are_named(batch):
+    usable = os.sched_getaffinity(0)
+    leave = threading.Event()
+    thread = threading.Thread(target=leave.wait)
+    thread.start()
+    try:
+        measure(session(), asked(batch, [3], 0, processors=[max(usable)]))
+        for number in (threading.get_native_id(), thread.native_id):
+            assert os.sched_getaffinity(number) == {max(usable)}
+        measure(session(), asked(batch, [3], 0, processors=None))
+        assert os.sched_getaffinity(0) == {max(usable)}
+    finally:
+        for number in (threading.get_native_id(), thread.native_id):
+            os.sched_setaffinity(number, usable)
+        leave.set()
+        thread.join()
 
 
 @pytest.mark.parametrize(
