@@ -237,6 +237,7 @@ class Call:
         forward_seconds: The model itself.
         cpu_seconds: Of all threads together.
         page_faults: Pages of memory that the system had to provide.
+        compile_seconds: What of both halves went into torch's compiler.
         reference_seconds: What the reference model took for the very structures in the same round; None where it took
             no part.
         baseline_seconds: Likewise, of the variant of the same model that its variants are compared with.
@@ -255,6 +256,7 @@ class Call:
     forward_seconds: float
     cpu_seconds: float
     page_faults: int
+    compile_seconds: float
     reference_seconds: float | None
     baseline_seconds: float | None
     peak_allocator: int | None

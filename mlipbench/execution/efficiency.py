@@ -52,6 +52,7 @@ SIZE_ROUNDS: Final = 4
 GAIN: Final = 1.05
 FEWEST_MANY: Final = 2
 """Structures of the smallest batch that is none of a single one."""
+_COLUMNS: Final = ("prepare_seconds", "forward_seconds", "cpu_seconds", "page_faults", "compile_seconds")
 PATIENCE: Final = 2
 """Larger sizes that bring less than `GAIN` before no larger one is tried."""
 
@@ -364,7 +365,7 @@ def _calls(reply: Message, turn: _Turn, batch: StructureBatch) -> list[Call]:
         TurnFailed: It does not say it.
     """
     try:
-        columns = [reply.arrays[name] for name in ("prepare_seconds", "forward_seconds", "cpu_seconds", "page_faults")]
+        columns = [reply.arrays[name] for name in _COLUMNS]
         peaks = (reply.header["peak_allocator"], int(reply.header["peak_memory"]))
     except (KeyError, TypeError, ValueError):
         raise TurnFailed("the worker answered with something else than measurements") from None
@@ -382,9 +383,10 @@ def _calls(reply: Message, turn: _Turn, batch: StructureBatch) -> list[Call]:
             float(forward),
             float(cpu),
             int(faults),
+            float(compiling),
             None,
             None,
             *peaks,
         )
-        for call, (first, prepare, forward, cpu, faults) in enumerate(zip(firsts, *columns, strict=True))
+        for call, (first, prepare, forward, cpu, faults, compiling) in enumerate(zip(firsts, *columns, strict=True))
     ]

@@ -10,6 +10,7 @@ from mlipbench.metrics.cost_columns import Family, cost_metric
 from mlipbench.metrics.cost_estimates import (
     MILLI,
     best_rate,
+    compiling,
     counted_share,
     declared_cutoff,
     dispatched_operations,
@@ -189,8 +190,16 @@ COST_METRICS: Final[Mapping[str, MetricDefinition[Costs]]] = MappingProxyType(
                 "cold_start",
                 "ms",
                 "First call",
-                "wall time of the first call of all, compilation included",
+                "wall time of the first call of all, without that of torch's compiler",
                 first_call,
+            ),
+            cost_metric(
+                Family.LATENCY,
+                "compile_time",
+                "ms",
+                "Compilation",
+                "wall time of torch's compiler in the first call of all",
+                compiling,
             ),
             cost_metric(
                 Family.BATCHES,

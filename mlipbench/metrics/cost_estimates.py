@@ -126,11 +126,23 @@ def ratio_to_reference(costs: Costs) -> Estimate:
 
 
 def first_call(costs: Costs) -> Estimate:
-    """Return the time of the first call of all, ms."""
+    """Return the time of the first call of all without what went into torch's compiler, ms."""
     calls = costs.of(Stage.COLD)
     if not calls:
         return nothing(None)
-    return Estimate(calls[0].seconds * MILLI, None, None, 1, "happens once, so that it has no interval")
+    return _once(calls[0].seconds - calls[0].compile_seconds)
+
+
+def compiling(costs: Costs) -> Estimate:
+    """Return the time that the first call of all took in torch's compiler, ms."""
+    calls = costs.of(Stage.COLD)
+    if not calls:
+        return nothing(None)
+    return _once(calls[0].compile_seconds) if calls[0].compile_seconds else nothing("nothing was compiled")
+
+
+def _once(seconds: float) -> Estimate:
+    return Estimate(seconds * MILLI, None, None, 1, "happens once, so that it has no interval")
 
 
 def _best_batch(costs: Costs) -> list[Call]:

@@ -52,6 +52,7 @@ def write_timings(path: Path, rows: Sequence[dict[str, Any]]) -> None:
             ("place", pa.int64()),
             ("cpu_seconds", pa.float64()),
             ("page_faults", pa.int64()),
+            ("compile_seconds", pa.float64()),
             ("reference_seconds", pa.float64()),
             ("baseline_seconds", pa.float64()),
             ("peak_allocator", pa.int64()),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
     from mlipbench.typing import AnyArray
     from mlipbench.worker.session import Session
 
-COLUMNS = ("prepare_seconds", "forward_seconds", "cpu_seconds", "page_faults")
-"""What is told of every timed call: seconds of its two halves and of all threads together, and pages of memory that
-the system had to provide."""
+COLUMNS: Final = ("prepare_seconds", "forward_seconds", "cpu_seconds", "page_faults", "compile_seconds")
+"""What is told of every timed call: seconds of its two halves and of all threads together, pages of memory that the
+system had to provide, and seconds of the halves that went into torch's compiler."""
+_COMPILING: Final = ("_compile.compile_inner", "backward._backward_impl")
+"""What torch calls compiling a function, and compiling its derivative at the first backward pass."""
 
 
 def measure(session: Session, message: Message) -> Message:
@@ -42,11 +45,12 @@ def measure(session: Session, message: Message) -> Message:
     session.device.reset_peaks()
     rows = []
     for part in parts[untimed:]:
-        before = resource.getrusage(resource.RUSAGE_SELF)
+        before, compiled = resource.getrusage(resource.RUSAGE_SELF), compile_seconds()
         _, timing = run(session, part, properties)
         after = resource.getrusage(resource.RUSAGE_SELF)
         cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-        rows.append((timing.prepare, timing.forward, cpu, float(after.ru_minflt - before.ru_minflt)))
+        faults = float(after.ru_minflt - before.ru_minflt)
+        rows.append((timing.prepare, timing.forward, cpu, faults, compile_seconds() - compiled))
     peaks = session.device.peaks()
     if message.header.get("release"):
         session.device.release()
@@ -55,6 +59,14 @@ def measure(session: Session, message: Message) -> Message:
         name: np.ascontiguousarray(column) for name, column in zip(COLUMNS, columns, strict=True)
     }
     return Message(MessageKind.MEASURED, {"peak_allocator": peaks.allocator, "peak_memory": peaks.whole}, arrays)
+
+
+def compile_seconds() -> float:
+    """Return the seconds that torch's compiler has taken so far in this process, by its own count."""
+    utils = sys.modules.get("torch._dynamo.utils")
+    if utils is None:
+        return 0.0
+    return float(sum(sum(utils.compilation_time_metrics.get(name, ())) for name in _COMPILING))
 
 
 def _stay_on(message: Message) -> None:

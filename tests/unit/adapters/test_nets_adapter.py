@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ from mlipbench.models.interface import LoadRequest, Property  # noqa: E402
 from mlipbench.protocol import Message, MessageKind, batch_arrays  # noqa: E402
 from mlipbench.structures import StructureBatch  # noqa: E402
 from mlipbench.structures.neighbors import neighbor_list  # noqa: E402
+from mlipbench.worker.efficiency import compile_seconds  # noqa: E402
 from mlipbench.worker.flops import count  # noqa: E402
 from mlipbench.worker.session import Session  # noqa: E402
 
@@ -136,13 +138,18 @@ def test_settings_that_cannot_be_had(
 @pytest.mark.timeout(1800)
 def test_a_compiled_network_predicts_the_same(tmp_path: Path) -> None:
     save_network(tmp_path, "leignn", per_element=REFERENCE)
-    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    before, compiling, begun = (
+        torch._dynamo.utils.counters["stats"]["unique_graphs"],
+        compile_seconds(),
+        time.monotonic(),
+    )
     eager, compiled = (load(tmp_path, dtype="float32", kwargs={"compile": compiled}) for compiled in (False, True))
     for frames in (batch(molecule("CH3CH2OH")), batch(molecule("CO"), molecule("H2O"), bulk("Cu", cubic=True))):
         expected, found = eager.predict(frames, MOST), compiled.predict(frames, MOST)
         assert found.energy == pytest.approx(expected.energy, rel=1e-6)
         assert found.forces == pytest.approx(expected.forces, abs=1e-5 * np.abs(expected.forces).max())
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > before
+    assert 0.5 * (time.monotonic() - begun) < compile_seconds() - compiling < time.monotonic() - begun
 
 
 def test_counting_sees_the_network_as_written_and_its_own_edges(tmp_path: Path) -> None:

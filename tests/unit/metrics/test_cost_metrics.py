@@ -18,8 +18,9 @@ from mlipbench.metrics.definition import Estimate
 NOTHING = Estimate(None, None, None, 0, "trained elsewhere")
 
 
-def call(stage, seconds, *, round_=0, size=1, atoms=10, beside=None, peak=0):
-    return Call(stage, round_, 0, 0, 0, size, atoms, seconds / 4, 3 * seconds / 4, seconds, 0, beside, None, None, peak)
+def call(stage, seconds, *, round_=0, size=1, atoms=10, beside=None, peak=0, compiling=0.0):
+    halves = (seconds / 4, 3 * seconds / 4)
+    return Call(stage, round_, 0, 0, 0, size, atoms, *halves, seconds, 0, compiling, beside, None, None, peak)
 
 
 def counted(flops, elements=0, opaque=()):
@@ -101,6 +102,10 @@ def test_latencies_are_in_milliseconds_and_halves_add_up():
     assert value("latency_p90", found).value is None
     assert value("latency_energy", found).reason == "nothing was timed"
     assert value("cold_start", costs([call(Stage.COLD, 2.0), *calls])).value == pytest.approx(2000.0)
+    assert value("compile_time", costs([call(Stage.COLD, 2.0), *calls])).reason == "nothing was compiled"
+    compiled = costs([call(Stage.COLD, 2.0, compiling=1.5), *calls])
+    assert value("cold_start", compiled).value == pytest.approx(500.0)
+    assert value("compile_time", compiled).value == pytest.approx(1500.0)
 
 
 def test_the_ratio_needs_a_reference():

@@ -11,7 +11,7 @@ from mlipbench.metrics.paired_costs import call_change, same_rounds
 def calls(seconds: list[float], beside: list[float | None], stage: Stage = Stage.LATENCY) -> list[Call]:
     """Return one call a round; a tenth of its time is for preparing."""
     return [
-        Call(stage, number, 0, 0, 0, 1, 8, 0.1 * own, 0.9 * own, own, 0, reference, None, None, 1000)
+        Call(stage, number, 0, 0, 0, 1, 8, 0.1 * own, 0.9 * own, own, 0, 0.0, reference, None, None, 1000)
         for number, (own, reference) in enumerate(zip(seconds, beside, strict=True))
     ]
 

@@ -13,7 +13,7 @@ FACTS = ParityFacts("the variant fp64", 1e-5, 2e-4, 32, 3e-3, 4, 0.01, "fp64")
 
 def costs(facts, seconds=(), beside=()):
     calls = [
-        Call(Stage.LATENCY, number, 0, 0, 0, 1, 5, 0.0, own, own, 0, None, other, None, 0)
+        Call(Stage.LATENCY, number, 0, 0, 0, 1, 5, 0.0, own, own, 0, 0.0, None, other, None, 0)
         for number, (own, other) in enumerate(zip(seconds, beside, strict=True))
     ]
     return Costs("not counted", calls, nothing(None), nothing(None), None, None, parity=facts)

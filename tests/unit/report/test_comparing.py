@@ -318,6 +318,7 @@ def costly(run: Path, factor: float, beside: float | None) -> None:
             factor * (1 + 0.01 * number),
             1.0,
             0,
+            0.0,
             beside + number,
             None,
             None,

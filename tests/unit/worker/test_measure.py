@@ -135,6 +135,7 @@ def test_calls_are_timed_one_by_one(batch):
     assert (reply.arrays["forward_seconds"] >= 0.05).all()
     assert (reply.arrays["prepare_seconds"] < 0.05).all()
     assert (reply.arrays["cpu_seconds"] < 0.05).all()  # it sleeps
+    assert (reply.arrays["compile_seconds"] == 0).all()
     assert reply.header["peak_memory"] > 0
     assert reply.header["peak_allocator"] is None
 
