@@ -29,8 +29,3 @@ def escape_csv(text: str) -> str:
     """Return one line that no spreadsheet takes for a formula."""
     harmless = clean(text)
     return f"'{harmless}" if harmless.startswith(_FORMULA) else harmless
-
-
-def unescape_csv(text: str) -> str:
-    """Undo `escape_csv`."""
-    return text[1:] if text.startswith(tuple(f"'{char}" for char in _FORMULA)) else text
