@@ -170,7 +170,9 @@ def test_under_another_protocol_it_shows_none(
         assert distances(tmp_path / "results")["net"] == (None, "")
 
 
-@pytest.mark.parametrize("setting", [{"dataset": "toys2"}, {"split": "val"}, {"metrics": ("forces_cosine_similarity",)}])
+@pytest.mark.parametrize(
+    "setting", [{"dataset": "toys2"}, {"split": "val"}, {"metrics": ("forces_cosine_similarity",)}]
+)
 def test_on_other_data_or_by_another_metric_it_shows_none(
     make_run: Make, tmp_path: Path, setting: dict[str, Any]
 ) -> None:
