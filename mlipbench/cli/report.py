@@ -38,7 +38,9 @@ def report(
         raise NothingSelectedError("there is no finished run", file=searched, remedy="make one with `mlipbench run`")
     if home.is_file() or (home / MANIFEST).exists():
         home = home.parent
-    say(f"{len(records)} runs or publications from {', '.join(str(source) for source in sources)}")
+    published = sum(record.reference is not None for record in records)
+    read = f"{len(records) - published} runs and {published} published rows"
+    say(f"{read} from {', '.join(str(source) for source in sources)}")
     board = write(records, output or home, problems)
     complain(problems)
     files = {"csv": str(board.csv), "markdown": str(board.markdown)}

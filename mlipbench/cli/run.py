@@ -112,6 +112,7 @@ def as_dict(record: "RunRecord") -> dict[str, Any]:
         "variant": record.variant,
         "seed": record.seed,
         "source": record.source.value,
+        "citation": None if record.reference is None else record.reference.citation,
         "status": None if manifest is None else manifest.status.value,
         "metrics": [metric.model_dump(mode="json") for metric in record.metrics],
     }
