@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mlipbench.metrics.catalogue import TASK_METRICS, find_metric
 from mlipbench.metrics.values import Direction, Kind
-from mlipbench.models.interface import ForceKind
 from mlipbench.report.distance import distance
 from mlipbench.report.grouping import groups
+from mlipbench.report.labels import labels_of
 from mlipbench.report.notes import (
     Notes,
     about_data,
@@ -20,7 +19,6 @@ from mlipbench.report.notes import (
     row_notes,
     shared_notes,
     split_head,
-    training_facts,
     training_notes,
 )
 from mlipbench.report.numbers import DisplayUnit, display_units, format_number
@@ -185,7 +183,7 @@ def _table(group: Group, home: Group, distances: Sequence[tuple[str | None, ...]
     notes = Notes()
     shown = _shown(group, by_column)
     columns = tuple(_column(group, by_column, one, shared[one.number], notes) for one in shown)
-    labels = _labels(group.runs, group.dataset, forces=group.task == Task.EFFICIENCY)
+    labels = labels_of(group.runs, group.dataset, forces=group.task == Task.EFFICIENCY)
     lines = [
         _Line(
             run,
@@ -363,38 +361,6 @@ def _cell(line: _Line, one: _Shown, notes: tuple[int, ...], *, timed: bool) -> C
     ends = (None if end is None else end * unit.factor for end in (record.ci_low, record.ci_high))
     text = f"{round(record.value):,}" if unit.whole else format_number(record.value * unit.factor, *ends)
     return Cell(text, line.best[one.number], notes, record, line.reasons[one.number])
-
-
-def _labels(runs: Sequence[RunRecord], dataset: str, *, forces: bool) -> list[tuple[str, str]]:
-    """Return model and variant of each run; seed and run stand there only where they tell rows apart.
-
-    Beside costs it is said whether forces are a gradient, which costs a backward pass.
-    """
-    names = [(run.model, _variant(run, dataset) + (_forces(run) if forces else "")) for run in runs]
-    several = {
-        name for name in names if len({run.seed for run, own in zip(runs, names, strict=True) if own == name}) > 1
-    }
-    seeded = [
-        (run.model, f"{name[1]}, seed {run.seed}" if name in several and run.seed is not None else name[1])
-        for run, name in zip(runs, names, strict=True)
-    ]
-    taken = Counter(seeded)
-    return [
-        (f"{label[0]} ({run.run_id})", label[1]) if taken[label] > 1 and run.run_id else label
-        for run, label in zip(runs, seeded, strict=True)
-    ]
-
-
-def _variant(run: RunRecord, dataset: str) -> str:
-    """Return the settings of a run, and whether its network counts as trained."""
-    facts = training_facts(run, dataset)
-    return f"{run.variant}, untrained" if facts and not facts["verdict"]["trained"] else run.variant
-
-
-def _forces(run: RunRecord) -> str:
-    card = run.manifest.model.card if run.manifest else {}
-    kinds = {ForceKind.CONSERVATIVE.value: ", gradient forces", ForceKind.DIRECT.value: ", direct forces"}
-    return kinds.get(card.get("capabilities", {}).get("forces"), "")
 
 
 def _training(records: Sequence[MetricRecord | None]) -> str:
