@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from mlipbench.checkpoint import TRAINED_SHARE
 from mlipbench.datasets.entry import GAP
-from mlipbench.status import Role, Source, Status, Task
+from mlipbench.report.standing import key_difference
+from mlipbench.status import Role, Status, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from mlipbench.report.collect import RunRecord
     from mlipbench.report.grouping import Group
+    from mlipbench.report.published import Protocol, Reference
     from mlipbench.store.records import Manifest, MetricRecord
 
 
@@ -34,7 +36,7 @@ class Notes:
 
 
 def cell_notes(record: MetricRecord | None) -> tuple[str, ...]:
-    """Return what must be known of one number."""
+    """Return what must be known of one number, but for why it is not ranked."""
     if record is None:
         return ()
     reason = record.reason or "no reason is recorded"
@@ -42,12 +44,7 @@ def cell_notes(record: MetricRecord | None) -> tuple[str, ...]:
         return (f"failed: {reason}",)
     if record.status is Status.NOT_APPLICABLE:
         return (f"not applicable: {reason}",)
-    found = []
-    if record.status is Status.PARTIAL:
-        counted = f" ({record.n} structures counted, {record.n_failed} failed)" if record.n_failed else ""
-        found.append(f"partial, not ranked: {reason}{counted}")
-    elif record.reason:
-        found.append(record.reason)
+    found = [record.reason] if record.reason and record.status is not Status.PARTIAL else []
     if record.conversion:
         found.append(f"energies: {record.conversion}")
     return tuple(found)
@@ -79,8 +76,6 @@ def shared_notes(records: Sequence[MetricRecord | None]) -> tuple[str, ...]:
 
 def row_notes(run: RunRecord, dataset: str) -> tuple[str, ...]:
     """Return what must be known of one model on one dataset."""
-    if run.source is Source.PUBLISHED:
-        return (f"published, not measured: {run.citation}",)
     note = run.manifest.model.card.get("note") if run.manifest else None
     trained = _trained(training_facts(run, dataset))
     return tuple(str(text) for text in (note, *trained) if text)
@@ -112,8 +107,13 @@ def _trained(facts: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def about_data(group: Group) -> tuple[str, ...]:
-    """Return sentences on the data behind a table."""
+def about_data(group: Group, home: Group) -> tuple[str, ...]:
+    """Return sentences on the data behind a table.
+
+    Args:
+        group: The runs of the table.
+        home: The first table of the same task and dataset.
+    """
     manifests = [run.manifest for run in group.runs if run.manifest]
     sentences = []
     for manifest in manifests:
@@ -127,8 +127,42 @@ def about_data(group: Group) -> tuple[str, ...]:
         sentences.append("On a GPU (cuda): not measured.")
     sentences.extend(_two_way_sentences(group, manifests))
     if group.part:
-        sentences.append("These numbers are not comparable with those of the other tables of this dataset.")
+        difference = key_difference(group, home)
+        said = f" Between this table and the first one differ: {difference}." if difference else ""
+        sentences.append(f"These numbers are not comparable with those of the other tables of this dataset.{said}")
     return tuple(dict.fromkeys(sentences))
+
+
+def about_published(reference: Reference) -> tuple[str, ...]:
+    """Return sentences on a published table: where it stands, how it was made, what is open and what is wrong."""
+    table, protocol = reference.table, reference.table.protocol
+    sentences = [f"Published, not measured: {reference.citation}; {reference.publication.url}", protocol.description]
+    if any(row.model for row in table.rows):
+        sentences.append(_protocol_sentence(protocol))
+    if protocol.not_established:
+        sentences.append(f"Not established: {'; '.join(protocol.not_established)}.")
+    return (*sentences, *(f"Known defect: {text}" for text in table.defects))
+
+
+def _protocol_sentence(protocol: Protocol) -> str:
+    """Say when a measured number shows its distance; `mlipbench.report.distance` decides."""
+    counts = ", ".join(f"{split} of {n:,} structures" for split, n in protocol.structures.items())
+    parts = ["the split is whole" + (f" ({counts})" if counts else "")]
+    parts += [
+        f"the parameters of {task.value} are {', '.join(f'{name} {_flat(value)}' for name, value in stated.items())}"
+        for task, stated in protocol.parameters.items()
+    ]
+    if protocol.recipe is not None:
+        on = f" on {protocol.n_train:,} structures" if protocol.n_train else ""
+        parts.append(f"the model was trained by the recipe {protocol.recipe}{on}")
+    return (
+        f"Measured numbers of the same model, task, split and metric of the dataset {protocol.dataset} show their "
+        f"distance from these where {', and '.join(parts)}."
+    )
+
+
+def _flat(value: object) -> str:
+    return " ".join(f"{key} {part}" for key, part in value.items()) if isinstance(value, dict) else str(value)
 
 
 def split_head(group: Group, split: str) -> str:

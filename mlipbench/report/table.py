@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from mlipbench.metrics.catalogue import find_metric
+from mlipbench.metrics.catalogue import TASK_METRICS, find_metric
 from mlipbench.metrics.values import Direction, Kind
-from mlipbench.models.interface import ForceKind
+from mlipbench.report.distance import distance
 from mlipbench.report.grouping import groups
+from mlipbench.report.labels import labels_of
 from mlipbench.report.notes import (
     Notes,
     about_data,
+    about_published,
     cell_notes,
     device_of,
     row_notes,
     shared_notes,
     split_head,
-    training_facts,
     training_notes,
 )
 from mlipbench.report.numbers import DisplayUnit, display_units, format_number
 from mlipbench.report.ranking import ScoreReader, best
+from mlipbench.report.standing import has_value, is_ranked, unranked
 from mlipbench.status import Status, Task, Training
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mlipbench.errors import MlipbenchError
     from mlipbench.report.collect import RunRecord
     from mlipbench.report.grouping import Group
+    from mlipbench.report.published import Reference
     from mlipbench.store.records import MetricRecord
 
 _DIVIDED: Final = "energies or conditions differ between the columns of this split and metric: compare within a column"
@@ -73,12 +76,14 @@ class Cell:
         best: Whether the model cannot be told apart from the best of the column; False where nothing was compared.
         notes: Numbers of footnotes.
         record: The number as stored; None where the run has none in this column.
+        unranked: Why the number was not compared with others, None where it was or is no number.
     """
 
     text: str
     best: bool = False
     notes: tuple[int, ...] = ()
     record: MetricRecord | None = None
+    unranked: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,7 @@ class TableRow:
         training: How the training data relate to the splits: one `Training`, or several where the splits differ.
         cells: One for each column.
         notes: Numbers of footnotes.
+        unranked: Why none of its numbers was compared with others, None where one was or the reasons differ.
     """
 
     model: str
@@ -98,6 +104,7 @@ class TableRow:
     training: str
     cells: tuple[Cell, ...]
     notes: tuple[int, ...] = ()
+    unranked: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +119,7 @@ class Table:
         rows: Models, those of one kind of training together, the best of the first column on top.
         footnotes: Texts of the footnotes; number 1 is the first.
         about: Sentences on the data.
+        published: Publication and table, if the numbers are published ones; empty for measured ones.
     """
 
     task: str
@@ -121,6 +129,14 @@ class Table:
     rows: tuple[TableRow, ...]
     footnotes: tuple[str, ...]
     about: tuple[str, ...] = ()
+    published: str = ""
+
+    @property
+    def heading(self) -> str:
+        """What the table is called."""
+        if self.published:
+            return f"{self.dataset}: {self.task}, published ({self.published})"
+        return f"{self.dataset}: {self.task}" + (f", table {self.part}" if self.part else "")
 
     @property
     def ranked(self) -> bool:
@@ -128,45 +144,135 @@ class Table:
         return any(cell.best for row in self.rows for cell in row.cells)
 
 
-def build_tables(records: Sequence[RunRecord]) -> tuple[Table, ...]:
+def build_tables(records: Sequence[RunRecord], problems: list[MlipbenchError] | None = None) -> tuple[Table, ...]:
     """Return the tables of some runs, by task and dataset in the order in which the runs name them.
 
     Args:
         records: What `collect` found.
+        problems: Takes what is wrong with files of scores, whose numbers are not ranked then; without it damaged ones
+            are raised.
 
     Raises:
         ResultsError: A file of scores is damaged.
     """
-    scores = ScoreReader()
-    return tuple(_table(group, scores) for group in groups(records))
+    scores = ScoreReader(problems)
+    homes: dict[tuple[str, str], Group] = {}
+    found = []
+    for group in groups(records):
+        if group.reference is not None:
+            found.append(_published_table(group, group.reference))
+            continue
+        home = homes.setdefault((group.task, group.dataset), group)
+        distances = [_distances(run, group, records) for run in group.runs]
+        found.append(_table(group, home, distances, scores))
+    return tuple(found)
 
 
-def _table(group: Group, scores: ScoreReader) -> Table:
+def _distances(run: RunRecord, group: Group, records: Sequence[RunRecord]) -> tuple[str | None, ...]:
+    """Return how far the numbers of a run are from published ones, in words, None where there is no such one."""
+    found = (None if record is None else distance(run, record, records) for record in group.cells(run))
+    return tuple(None if one is None else one.words for one in found)
+
+
+def _table(group: Group, home: Group, distances: Sequence[tuple[str | None, ...]], scores: ScoreReader) -> Table:
     by_run = [group.cells(run) for run in group.runs]
+    reasons = unranked(group, by_run, home, scores)
     by_column = list(zip(*by_run, strict=True))
     shared = [shared_notes(records) for records in by_column]
-    bold = [_best(group.runs, records, scores) for records in by_column]
+    bold = [_best(group.runs, *column, scores) for column in zip(by_column, zip(*reasons, strict=True), strict=True)]
     notes = Notes()
     shown = _shown(group, by_column)
     columns = tuple(_column(group, by_column, one, shared[one.number], notes) for one in shown)
-    labels = _labels(group.runs, group.dataset, forces=group.task == Task.EFFICIENCY)
+    labels = labels_of(group.runs, group.dataset, forces=group.task == Task.EFFICIENCY)
+    lines = [
+        _Line(
+            run,
+            labels[number],
+            by_run[number],
+            reasons[number],
+            tuple(number in best for best in bold),
+            distances[number],
+        )
+        for number, run in enumerate(group.runs)
+    ]
     rows = []
-    for number in sorted(range(len(group.runs)), key=lambda number: _rank(by_run[number], labels[number])):
-        model, variant = labels[number]
-        of_row, of_cells = training_notes(by_run[number])
-        marks = notes.add([*row_notes(group.runs[number], group.dataset), *of_row])
+    for line in sorted(lines, key=_rank):
+        of_row, of_cells = _notes(line, group.dataset, shared)
+        marks = notes.add(of_row)
         cells = tuple(
-            _cell(
-                by_run[number][one.number],
-                one.unit,
-                notes.add([*_own(by_run[number][one.number], shared[one.number]), *of_cells[one.number]]),
-                best=number in bold[one.number],
-                timed=bool(column.conditions),
-            )
+            _cell(line, one, notes.add(of_cells[one.number]), timed=bool(column.conditions))
             for one, column in zip(shown, columns, strict=True)
         )
-        rows.append(TableRow(model, variant, _training(by_run[number]), cells, marks))
-    return Table(group.task, group.dataset, group.part, columns, tuple(rows), notes.texts, about_data(group))
+        rows.append(TableRow(*line.label, _training(line.records), cells, marks, line.unranked))
+    return Table(group.task, group.dataset, group.part, columns, tuple(rows), notes.texts, about_data(group, home))
+
+
+def _published_table(group: Group, first: Reference) -> Table:
+    """Return the rows of a published table as they are printed."""
+    notes = Notes()
+    columns = []
+    for key in group.columns:
+        definition = TASK_METRICS[Task(key.task)].definitions[key.metric]
+        unit = next(one.unit for one in first.table.columns if one.place == key[:3])
+        shown = "" if unit == "1" else unit
+        columns.append(Column(key.split, key.split, key.metric, definition.title, shown, definition.direction))
+    rows = []
+    for run in group.runs:
+        if run.reference is not None:
+            marks = notes.add([run.reference.row.note] if run.reference.row.note else [])
+            records = group.cells(run)
+            cells = tuple(_printed(run.reference, record) for record in records)
+            rows.append(TableRow(run.reference.row.name, _EMPTY, _training(records), cells, marks))
+    about, source = about_published(first), f"{first.publication.publication}, {first.table.place}"
+    return Table(group.task, group.dataset, 0, tuple(columns), tuple(rows), notes.texts, about, source)
+
+
+def _printed(reference: Reference, record: MetricRecord | None) -> Cell:
+    number = None if record is None else reference.number(record)
+    return Cell(_EMPTY if number is None else number.text, record=record)
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A row in the making.
+
+    Attributes:
+        run: The run.
+        label: Model and variant.
+        records: Its number in each column of the group.
+        reasons: Why these are not ranked.
+        best: Whether they cannot be told apart from the best of the column.
+        distances: How far they are from published ones, in words.
+    """
+
+    run: RunRecord
+    label: tuple[str, str]
+    records: tuple[MetricRecord | None, ...]
+    reasons: tuple[str | None, ...]
+    best: tuple[bool, ...]
+    distances: tuple[str | None, ...]
+
+    @property
+    def unranked(self) -> str | None:
+        """Why none of its numbers is ranked; None where one is or the reasons differ."""
+        pairs = zip(self.records, self.reasons, strict=True)
+        found = {reason for record, reason in pairs if has_value(record) and (reason or is_ranked(record))}
+        return found.pop() if len(found) == 1 else None
+
+
+def _notes(
+    line: _Line, dataset: str, shared: Sequence[tuple[str, ...]]
+) -> tuple[list[str], tuple[tuple[str, ...], ...]]:
+    """Return the footnotes of a row, and those of each of its numbers that do not stand at the head of the column."""
+    of_training, of_numbers = training_notes(line.records)
+    of_row = [*([line.unranked] if line.unranked else []), *row_notes(line.run, dataset), *of_training]
+    of_cells = []
+    columns = zip(line.records, shared, line.reasons, of_numbers, line.distances, strict=True)
+    for record, common, reason, training, far in columns:
+        own = [note for note in cell_notes(record) if note not in common]
+        said = [None if line.unranked else reason, far]
+        of_cells.append((*own, *(text for text in said if text), *training))
+    return of_row, tuple(of_cells)
 
 
 class _Shown(NamedTuple):
@@ -228,11 +334,16 @@ def _kind(task: str, metric: str) -> Kind:
     return Kind.POSITIVE if definition is None else definition.scale.kind
 
 
-def _best(runs: Sequence[RunRecord], records: Sequence[MetricRecord | None], scores: ScoreReader) -> frozenset[int]:
+def _best(
+    runs: Sequence[RunRecord],
+    records: Sequence[MetricRecord | None],
+    reasons: Sequence[str | None],
+    scores: ScoreReader,
+) -> frozenset[int]:
     """Return the positions of the runs that cannot be told apart from the best of their kind in one column."""
     kinds: dict[Training, list[tuple[int, MetricRecord]]] = {}
-    for number, record in enumerate(records):
-        if record is not None and record.relation is not Training.CONTAMINATED:
+    for number, (record, reason) in enumerate(zip(records, reasons, strict=True)):
+        if has_value(record) and reason is None:
             kinds.setdefault(record.relation, []).append((number, record))
     chosen: set[int] = set()
     for present in kinds.values():
@@ -241,51 +352,15 @@ def _best(runs: Sequence[RunRecord], records: Sequence[MetricRecord | None], sco
     return frozenset(chosen)
 
 
-def _cell(record: MetricRecord | None, unit: DisplayUnit, notes: tuple[int, ...], *, best: bool, timed: bool) -> Cell:
+def _cell(line: _Line, one: _Shown, notes: tuple[int, ...], *, timed: bool) -> Cell:
+    record, unit = line.records[one.number], one.unit
     if record is None:
         return Cell(_NOT_MEASURED if timed else _EMPTY)
     if record.value is None:
         return Cell("n/a" if record.status is Status.NOT_APPLICABLE else "failed", notes=notes, record=record)
     ends = (None if end is None else end * unit.factor for end in (record.ci_low, record.ci_high))
     text = f"{round(record.value):,}" if unit.whole else format_number(record.value * unit.factor, *ends)
-    return Cell(text, best=best, notes=notes, record=record)
-
-
-def _own(record: MetricRecord | None, common: Sequence[str]) -> tuple[str, ...]:
-    """Return the notes of a number that do not stand at the head of its column."""
-    return tuple(note for note in cell_notes(record) if note not in common)
-
-
-def _labels(runs: Sequence[RunRecord], dataset: str, *, forces: bool) -> list[tuple[str, str]]:
-    """Return model and variant of each run; seed and run stand there only where they tell rows apart.
-
-    Beside costs it is said whether forces are a gradient, which costs a backward pass.
-    """
-    names = [(run.model, _variant(run, dataset) + (_forces(run) if forces else "")) for run in runs]
-    several = {
-        name for name in names if len({run.seed for run, own in zip(runs, names, strict=True) if own == name}) > 1
-    }
-    seeded = [
-        (run.model, f"{name[1]}, seed {run.seed}" if name in several and run.seed is not None else name[1])
-        for run, name in zip(runs, names, strict=True)
-    ]
-    taken = Counter(seeded)
-    return [
-        (f"{label[0]} ({run.run_id})", label[1]) if taken[label] > 1 and run.run_id else label
-        for run, label in zip(runs, seeded, strict=True)
-    ]
-
-
-def _variant(run: RunRecord, dataset: str) -> str:
-    """Return the settings of a run, and whether its network counts as trained."""
-    facts = training_facts(run, dataset)
-    return f"{run.variant}, untrained" if facts and not facts["verdict"]["trained"] else run.variant
-
-
-def _forces(run: RunRecord) -> str:
-    card = run.manifest.model.card if run.manifest else {}
-    kinds = {ForceKind.CONSERVATIVE.value: ", gradient forces", ForceKind.DIRECT.value: ", direct forces"}
-    return kinds.get(card.get("capabilities", {}).get("forces"), "")
+    return Cell(text, line.best[one.number], notes, record, line.reasons[one.number])
 
 
 def _training(records: Sequence[MetricRecord | None]) -> str:
@@ -293,15 +368,12 @@ def _training(records: Sequence[MetricRecord | None]) -> str:
     return ", ".join(dict.fromkeys(record.relation.value for record in records if record is not None)) or _EMPTY
 
 
-def _rank(
-    records: Sequence[MetricRecord | None], label: tuple[str, str]
-) -> tuple[int, int, bool, float, tuple[str, str]]:
-    """Return the sort key of a row: kind of training, first number, incomplete ones below complete ones, name."""
+def _rank(line: _Line) -> tuple[int, int, bool, float, tuple[str, str]]:
+    """Return the sort key of a row: kind of training, first number, those without a rank below the others, name."""
     kinds = list(Training)
-    for position, record in enumerate(records):
+    for position, (record, reason) in enumerate(zip(line.records, line.reasons, strict=True)):
         if record is not None and record.value is not None and record.direction is not Direction.NEITHER:
             sign = 1.0 if record.direction is Direction.LOWER else -1.0
-            kind = kinds.index(record.relation)
-            return kind, position, record.status is not Status.OK, sign * record.value, label
-    kind = min((kinds.index(record.relation) for record in records if record is not None), default=len(kinds))
-    return kind, len(records), False, 0.0, label
+            return kinds.index(record.relation), position, reason is not None, sign * record.value, line.label
+    present = (kinds.index(record.relation) for record in line.records if record is not None)
+    return min(present, default=len(kinds)), len(line.records), False, 0.0, line.label

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from mlipbench.errors import MlipbenchError
     from mlipbench.report.collect import RunRecord
     from mlipbench.report.table import Table
 
@@ -33,18 +34,19 @@ class Leaderboard:
     tables: tuple[Table, ...]
 
 
-def write(records: Sequence[RunRecord], directory: Path) -> Leaderboard:
+def write(records: Sequence[RunRecord], directory: Path, problems: list[MlipbenchError] | None = None) -> Leaderboard:
     """Write ``leaderboard.csv`` and ``leaderboard.md``, each whole or not at all.
 
     Args:
         records: What `collect` found.
         directory: Where to write; made if it does not exist.
+        problems: Takes what is wrong with files of scores; without it damaged ones are raised.
 
     Raises:
         MlipbenchError: The files cannot be written.
         ResultsError: A file of scores is damaged.
     """
-    tables = build_tables(records)
+    tables = build_tables(records, problems)
     board = Leaderboard(directory / "leaderboard.csv", directory / "leaderboard.md", tables)
     write_atomically(board.csv, to_csv(leaderboard_rows(records)).encode())
     write_atomically(board.markdown, to_markdown(records, tables).encode())
