@@ -102,11 +102,11 @@ class Edges:
     def within(cls, batch: StructureBatch, neighbors: NeighborList, cutoff: float, numbers: IntArray) -> Self:
         """Take the edges of `neighbors` that are shorter than `cutoff`."""
         vectors = neighbors.vectors(batch)
-        r = np.linalg.norm(vectors, axis=1)
-        short = r < cutoff
+        squares = _rowwise(vectors, vectors)
+        short = np.flatnonzero(squares < cutoff * cutoff)  # places are taken faster than by a mask, five times
         i, j = neighbors.i[short], neighbors.j[short]
         pair = pair_index(batch.numbers[i], batch.numbers[j], numbers)
-        return cls(i, neighbors.structure_index[short], vectors[short], r[short], pair)
+        return cls(i, neighbors.structure_index[short], vectors[short], np.sqrt(squares[short]), pair)
 
 
 def pair_index(first: IntArray, second: IntArray, numbers: IntArray) -> IntArray:
@@ -317,8 +317,8 @@ class LennardJonesAdapter(FittedAdapter):
         coefficients = self.coefficients[edges.pair] * (edges.pair >= 0)[:, None]
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # atoms on top of each other
             values, slopes = self.span.powers(edges.r)
-            pair_energy = 0.5 * np.einsum("ek,ek->e", coefficients, values)  # every pair stands twice
-            pull = np.einsum("ek,ek->e", coefficients, slopes)[:, None] * edges.vectors
+            pair_energy = 0.5 * _rowwise(coefficients, values)  # every pair stands twice
+            pull = _rowwise(coefficients, slopes)[:, None] * edges.vectors
         energy = self.elements.total(batch) + _sums(edges.structure, pair_energy, batch.n_structures)
         reasons = self._not_covered(batch, edges)
         forces = stress = None
@@ -340,6 +340,14 @@ class LennardJonesAdapter(FittedAdapter):
             names = "-".join(SYMBOLS[self.elements.numbers[k]] for k in (rows[pair], columns[pair]))
             reasons.setdefault(int(s), f"the fit split holds no {names} pair within {self.span.cutoff:g} Å")
         return reasons
+
+
+def _rowwise(first: FloatArray, second: FloatArray) -> FloatArray:
+    """Return the dot product of each row of one array with that of another; for few columns faster than `einsum`."""
+    products: FloatArray = first[:, 0] * second[:, 0]
+    for column in range(1, first.shape[1]):
+        products += first[:, column] * second[:, column]
+    return products
 
 
 def _sums(index: IntArray, values: FloatArray, length: int) -> FloatArray:
