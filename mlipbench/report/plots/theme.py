@@ -13,7 +13,16 @@ _COLOURS: Final = MappingProxyType(
 )
 """After Okabe and Ito, Color Universal Design (2008): told apart by people with any colour vision; each at 4.5 to 1
 against its background."""
-_SHAPES: Final = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
+_SHAPES: Final = (
+    "circle",
+    "square",
+    "triangle-up",
+    "diamond",
+    "cross",
+    "triangle-down",
+    "triangle-right",
+    "triangle-left",
+)
 """One more than colours, so that 56 models look unlike each other."""
 _INK: Final = MappingProxyType({False: "#1a1a1a", True: "#e8e8e8"})
 _GRID: Final = MappingProxyType({False: "#e0e0e0", True: "#3a3f45"})
@@ -49,5 +58,5 @@ def config(*, dark: bool) -> dict[str, Any]:
         "mark": {"color": _COLOURS[dark][0]},
         "view": {"stroke": None},
         "range": {"category": list(_COLOURS[dark]), "symbol": list(_SHAPES)},
-        "style": {"guide": {"stroke": _GUIDE[dark], "fill": None, "strokeWidth": 1, "strokeDash": [4, 3]}},
+        "style": {"guide": {"color": _GUIDE[dark], "strokeWidth": 1, "strokeDash": [4, 3]}},
     }
