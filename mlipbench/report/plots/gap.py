@@ -10,8 +10,8 @@ from mlipbench.report.plots.parts import (
     PANEL,
     first_unit,
     interval_bar,
+    is_measured,
     label,
-    measured,
     name_of,
     number,
     quantity,
@@ -39,8 +39,8 @@ def figures(records: Sequence[RunRecord], tables: Sequence[Table]) -> Iterator[F
         values: list[dict[str, Any]] = [
             {"model": label(row), "panel": quantity(column), **number(row.cells[position], column)}
             for position, column in columns
-            for row in measured(table)
-            if number(row.cells[position], column)
+            for row in table.rows
+            if is_measured(row) and number(row.cells[position], column)
         ]
         if values:
             head = columns[0][1].head

@@ -11,9 +11,9 @@ from mlipbench.report.plots.parts import (
     counts,
     first_unit,
     interval_bar,
+    is_measured,
     label,
     log,
-    measured,
     models,
     name_of,
     number,
@@ -21,13 +21,14 @@ from mlipbench.report.plots.parts import (
     table_name,
     tooltip,
 )
+from mlipbench.report.text import clean
 from mlipbench.status import Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from mlipbench.report.collect import RunRecord
-    from mlipbench.report.table import Column, Table, TableRow
+    from mlipbench.report.table import Column, Table
 
 _ERRORS: Final = ("energy_mae", "forces_mae")
 _COSTS: Final = ("latency_p50", "flops")
@@ -76,11 +77,12 @@ def _figure(table: Table, cost: str, costs: dict[int, dict[str, float]], split: 
         costs: Cost and interval by the position of the row.
         split: The split the cost was measured on, None where it does not depend on that.
     """
-    panels = [
-        (f"{column.head}: {quantity(column)}", _points(table, position, column, costs))
-        for position, column in first_unit(table.columns, *_ERRORS)
-        if split in {None, column.split}
-    ]
+    panels: list[tuple[str, list[dict[str, Any]]]] = []
+    for position, column in first_unit(table.columns, *_ERRORS):
+        if split in {None, column.split}:
+            title = clean(f"{column.head}: {quantity(column)}")
+            again = sum(panel.startswith(title) for panel, _ in panels)  # energies or conditions differ
+            panels.append((f"{title}, column {again + 1}" if again else title, _points(table, position, column, costs)))
     values = [point | {"panel": panel} for panel, points in panels if len(points) > 1 for point in points]
     if not values:
         return
@@ -100,12 +102,10 @@ def _figure(table: Table, cost: str, costs: dict[int, dict[str, float]], split: 
 
 
 def _points(table: Table, position: int, column: Column, costs: dict[int, dict[str, float]]) -> list[dict[str, Any]]:
-    rows: dict[int, TableRow] = dict(enumerate(table.rows))
-    taken = set(map(id, measured(table)))
     points = []
     for place, cost in costs.items():
-        row = rows[place]
-        if id(row) in taken and counts(row.cells[position]):
+        row = table.rows[place]
+        if is_measured(row) and counts(row.cells[position]):
             ends = {f"cost_{end}": cost.get(f"bar_{end}", cost["value"]) for end in ("low", "high")}
             points.append({"model": label(row), "cost": cost["value"], **ends, **number(row.cells[position], column)})
     front = pareto_front([(point["cost"], point["value"]) for point in points])
@@ -127,7 +127,13 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> frozenset[int]:
 def _spec(values: list[dict[str, Any]], cost: str) -> dict[str, Any]:
     positive = all(value[field] > 0 for value in values for field in ("cost_low", "bar_low"))
     scale = log() if positive else {"zero": False}
-    x = {"field": "cost", "type": "quantitative", "title": cost, "scale": scale, "axis": {"tickCount": 4}}
+    x = {
+        "field": "cost",
+        "type": "quantitative",
+        "title": cost,
+        "scale": scale,
+        "axis": {"tickCount": 4, "labelSeparation": 8},
+    }
     y = {"field": "value", "type": "quantitative", "title": None, "scale": scale, "axis": {"tickCount": 5}}
     colour = models(values, "color")
     points = {

@@ -51,11 +51,9 @@ def counts(cell: Cell) -> bool:
     return record.status is Status.OK and record.relation is not Training.CONTAMINATED
 
 
-def measured(table: Table) -> Iterator[TableRow]:
-    """Yield the rows of a table that were measured."""
-    for row in table.rows:
-        if row.run is not None and row.run.source is Source.MEASURED:
-            yield row
+def is_measured(row: TableRow) -> bool:
+    """Say whether the numbers of a row were measured; published ones are not drawn with them."""
+    return row.run is not None and row.run.source is Source.MEASURED
 
 
 def number(cell: Cell, column: Column) -> dict[str, float]:

@@ -11,9 +11,9 @@ from mlipbench.report.plots.parts import (
     WIDTH,
     first_unit,
     interval_bar,
+    is_measured,
     label,
     log,
-    measured,
     models,
     name_of,
     number,
@@ -62,7 +62,7 @@ def _ladders(table: Table, metric: str) -> dict[str, list[tuple[int, int, Column
 
 
 def _values(table: Table, steps: Sequence[tuple[int, int, Column]]) -> Iterator[dict[str, Any]]:
-    for row in measured(table):
+    for row in filter(is_measured, table.rows):
         for atoms, position, column in steps:
             found = number(row.cells[position], column)
             if found:

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 _COLOURS: Final = MappingProxyType(
     {
-        False: ("#0072b2", "#b34700", "#00795a", "#a3457f", "#6b5b00", "#2f6f9f", "#333333"),
-        True: ("#56b4e9", "#e69f00", "#2fc49a", "#e08fc0", "#f0e442", "#ff8c4d", "#dddddd"),
+        False: ("#0072b2", "#b34700", "#00795a", "#a3457f", "#6b5b00", "#333333"),
+        True: ("#56b4e9", "#e69f00", "#2fc49a", "#e08fc0", "#f0e442", "#dddddd"),
     }
 )
 """After Okabe and Ito, Color Universal Design (2008): told apart by people with any colour vision; each at 4.5 to 1
@@ -23,7 +23,7 @@ _SHAPES: Final = (
     "triangle-right",
     "triangle-left",
 )
-"""One more than colours, so that 56 models look unlike each other."""
+"""One more than colours, so that 42 models look unlike each other."""
 _INK: Final = MappingProxyType({False: "#1a1a1a", True: "#e8e8e8"})
 _GRID: Final = MappingProxyType({False: "#e0e0e0", True: "#3a3f45"})
 _GUIDE: Final = MappingProxyType({False: "#6b6b6b", True: "#a0a0a0"})
