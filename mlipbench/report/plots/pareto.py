@@ -55,7 +55,7 @@ def _costs(table: Table, position: int, column: Column) -> dict[int, dict[str, f
     return {
         place: number(row.cells[position], column)
         for place, row in enumerate(table.rows)
-        if counts(row.cells[position])
+        if number(row.cells[position], column)
     }
 
 
@@ -94,8 +94,8 @@ def _figure(table: Table, cost: str, costs: dict[int, dict[str, float]], split: 
         title=f"{table.dataset}{where}: error against {cost[0].lower()}{cost[1:]}",
         description=(
             f"Mean absolute errors of measured models against {cost}; both axes logarithmic where all numbers are "
-            f"positive. Bars are 95 % intervals. Filled and joined: no other model has both a smaller error and a "
-            f"smaller cost, by the numbers without their intervals. {best}."
+            f"positive. Bars are 95 % intervals. Filled and joined: no other ranked model has both a smaller error "
+            f"and a smaller cost, by the numbers without their intervals. {best}."
         ),
         spec=_spec(values, cost),
     )
@@ -105,23 +105,27 @@ def _points(table: Table, position: int, column: Column, costs: dict[int, dict[s
     points = []
     for place, cost in costs.items():
         row = table.rows[place]
-        if is_measured(row) and counts(row.cells[position]):
+        error = number(row.cells[position], column)
+        if is_measured(row) and error:
             ends = {f"cost_{end}": cost.get(f"bar_{end}", cost["value"]) for end in ("low", "high")}
-            points.append({"model": label(row), "cost": cost["value"], **ends, **number(row.cells[position], column)})
-    front = pareto_front([(point["cost"], point["value"]) for point in points])
-    return [
-        point | ({"front": True, "front_value": point["value"]} if place in front else {"front": False})
-        for place, point in enumerate(points)
-    ]
+            ranked = counts(row.cells[position])
+            points.append({"model": label(row), "ranked": ranked, "cost": cost["value"], **ends, **error})
+    front = pareto_front([(point["cost"], point["value"]) for point in points if point["ranked"]])
+    return [point | _on_front(point, front) for point in points]
 
 
-def pareto_front(points: Sequence[tuple[float, float]]) -> frozenset[int]:
-    """Return the positions of the points that no other one dominates: none is as small in both and smaller in one."""
+def _on_front(point: dict[str, Any], front: frozenset[tuple[float, float]]) -> dict[str, Any]:
+    on = point["ranked"] and (point["cost"], point["value"]) in front
+    return {"front": True, "front_value": point["value"]} if on else {"front": False}
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> frozenset[tuple[float, float]]:
+    """Return the points that no other one dominates: none is as small in both and smaller in one."""
 
     def dominated(one: tuple[float, float]) -> bool:
         return any(other != one and other[0] <= one[0] and other[1] <= one[1] for other in points)
 
-    return frozenset(place for place, point in enumerate(points) if not dominated(point))
+    return frozenset(point for point in points if not dominated(point))
 
 
 def _spec(values: list[dict[str, Any]], cost: str) -> dict[str, Any]:
@@ -143,7 +147,7 @@ def _spec(values: list[dict[str, Any]], cost: str) -> dict[str, Any]:
             "y": y,
             **models(values, "fill", "stroke", "shape"),
             "fillOpacity": {"condition": {"test": "datum.front", "value": 1}, "value": 0},
-            "tooltip": tooltip(("cost", cost), ("value", "Error")),
+            "tooltip": tooltip(("cost", cost), ("value", "Error"), ("front", "On the front"), ("ranked", "Ranked")),
         },
     }
     front = {

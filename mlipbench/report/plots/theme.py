@@ -13,16 +13,7 @@ _COLOURS: Final = MappingProxyType(
 )
 """After Okabe and Ito, Color Universal Design (2008): told apart by people with any colour vision; each at 4.5 to 1
 against its background."""
-_SHAPES: Final = (
-    "circle",
-    "square",
-    "triangle-up",
-    "diamond",
-    "cross",
-    "triangle-down",
-    "triangle-right",
-    "triangle-left",
-)
+_SHAPES: Final = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
 """One more than colours, so that 42 models look unlike each other."""
 _INK: Final = MappingProxyType({False: "#1a1a1a", True: "#e8e8e8"})
 _GRID: Final = MappingProxyType({False: "#e0e0e0", True: "#3a3f45"})
