@@ -60,7 +60,7 @@ def _tabular(table: Table, block: Block) -> str:
     measured = [row for row in table.rows if not _published(row)]
     published = [row for row in table.rows if _published(row)]
     frame = pd.DataFrame([list(_line(row, block)) for row in [*measured, *published]], columns=heads)
-    text = frame.to_latex(index=False, escape=False, column_format="lll" + "r" * len(block.columns))
+    text: str = frame.to_latex(index=False, escape=False, column_format="lll" + "r" * len(block.columns))
     if not (measured and published):
         return text.rstrip()
     lines = text.splitlines()

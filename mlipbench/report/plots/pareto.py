@@ -102,7 +102,7 @@ def _figure(table: Table, cost: str, costs: dict[int, dict[str, float]], split: 
 
 
 def _points(table: Table, position: int, column: Column, costs: dict[int, dict[str, float]]) -> list[dict[str, Any]]:
-    points = []
+    points: list[dict[str, Any]] = []
     for place, cost in costs.items():
         row = table.rows[place]
         error = number(row.cells[position], column)
