@@ -14,10 +14,12 @@ from mlipbench.report.plots.parts import (
     label,
     name_of,
     number,
+    panels,
     quantity,
     table_name,
     tooltip,
 )
+from mlipbench.report.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,13 +45,13 @@ def figures(records: Sequence[RunRecord], tables: Sequence[Table]) -> Iterator[F
             if is_measured(row) and number(row.cells[position], column)
         ]
         if values:
-            head = columns[0][1].head
+            head = clean(columns[0][1].head)
             yield Figure(
                 name=name_of("gap", table.task, table_name(table)),
                 title=f"{table.dataset}: {head}",
                 description=(
-                    f"{head} of every measured model: mean over splits out of the training domain minus the split "
-                    "inside it, with 95 % intervals. At zero a model is as good out of its domain as in it."
+                    f"{head[:1].upper()}{head[1:]} of every measured model: mean over splits out of the training "
+                    "domain minus the split inside it, with 95 % intervals. At zero a model is as good out of its domain as in it."
                 ),
                 spec=_spec(values),
             )
@@ -60,8 +62,7 @@ def _spec(values: list[dict[str, Any]]) -> dict[str, Any]:
     y = {"field": "model", "type": "nominal", "title": None, "sort": None}
     return {
         "data": {"values": values},
-        "facet": {"field": "panel", "type": "nominal", "title": None, "sort": None},
-        "columns": 2,
+        **panels(values),
         "spec": {
             "width": PANEL,
             "height": {"step": 20},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from mlipbench.datasets.entry import GAP
 from mlipbench.report.plots.figure import Figure
 from mlipbench.report.plots.parts import (
     HEIGHT,
@@ -14,9 +15,11 @@ from mlipbench.report.plots.parts import (
     is_measured,
     label,
     log,
+    lowered,
     models,
     name_of,
     number,
+    panels,
     quantity,
     table_name,
     tooltip,
@@ -77,24 +80,24 @@ def _figure(table: Table, cost: str, costs: dict[int, dict[str, float]], split: 
         costs: Cost and interval by the position of the row.
         split: The split the cost was measured on, None where it does not depend on that.
     """
-    panels: list[tuple[str, list[dict[str, Any]]]] = []
+    found: list[tuple[str, list[dict[str, Any]]]] = []
     for position, column in first_unit(table.columns, *_ERRORS):
-        if split in {None, column.split}:
+        if column.split != GAP and split in {None, column.split}:
             title = clean(f"{column.head}: {quantity(column)}")
-            again = sum(panel.startswith(title) for panel, _ in panels)  # energies or conditions differ
-            panels.append((f"{title}, column {again + 1}" if again else title, _points(table, position, column, costs)))
-    values = [point | {"panel": panel} for panel, points in panels if len(points) > 1 for point in points]
+            again = sum(panel.startswith(title) for panel, _ in found)  # energies or conditions differ
+            found.append((f"{title}, column {again + 1}" if again else title, _points(table, position, column, costs)))
+    values = [point | {"panel": panel} for panel, points in found if len(points) > 1 for point in points]
     if not values:
         return
-    fronts = {panel: [str(point["model"]) for point in points if point["front"]] for panel, points in panels}
+    fronts = {panel: [str(point["model"]) for point in points if point["front"]] for panel, points in found}
     best = "; ".join(f"{panel}: {', '.join(names)}" for panel, names in fronts.items() if names)
     where = "" if split is None else f" {split}"
     yield Figure(
         name=name_of("pareto", table_name(table), split or "", cost.partition(" (")[0]),
-        title=f"{table.dataset}{where}: error against {cost[0].lower()}{cost[1:]}",
+        title=f"{table.dataset}{where}: error against {lowered(cost)}",
         description=(
-            f"Mean absolute errors of measured models against {cost}; both axes logarithmic where all numbers are "
-            f"positive. Bars are 95 % intervals. Filled and joined: no other ranked model has both a smaller error "
+            f"Mean absolute errors of measured models against {lowered(cost)}; both axes logarithmic where all "
+            f"numbers are positive. Bars are 95 % intervals. Filled and joined: no other ranked model has both a smaller error "
             f"and a smaller cost, by the numbers without their intervals. {best}."
         ),
         spec=_spec(values, cost),
@@ -159,8 +162,7 @@ def _spec(values: list[dict[str, Any]], cost: str) -> dict[str, Any]:
     bars += across if any(value["cost_low"] < value["cost_high"] for value in values) else []
     return {
         "data": {"values": values},
-        "facet": {"field": "panel", "type": "nominal", "title": None, "sort": None},
-        "columns": 2,
+        **panels(values),
         "spec": {"width": PANEL, "height": HEIGHT, "layer": [front, *bars, points]},
         "resolve": {"scale": {"y": "independent"}},
     }

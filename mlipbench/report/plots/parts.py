@@ -76,6 +76,17 @@ def quantity(column: Column) -> str:
     return clean(f"{column.title} ({column.unit})" if column.unit else column.title)
 
 
+def lowered(text: str) -> str:
+    """Return a title as it stands inside a sentence; words in capitals, such as FLOPs, stay."""
+    return text if text[1:2].isupper() else f"{text[:1].lower()}{text[1:]}"
+
+
+def panels(values: Iterable[Mapping[str, Any]], columns: int = 2) -> dict[str, Any]:
+    """Return the division of a plot into panels by the field ``panel``, in the order in which they stand."""
+    names = list(dict.fromkeys(value["panel"] for value in values))
+    return {"facet": {"field": "panel", "type": "nominal", "title": None, "sort": names}, "columns": columns}
+
+
 def models(values: Iterable[Mapping[str, Any]], *channels: str) -> dict[str, Any]:
     """Return the encoding of models, in the order in which they stand.
 

@@ -14,6 +14,7 @@ from mlipbench.report.plots.parts import (
     is_measured,
     label,
     log,
+    lowered,
     models,
     name_of,
     number,
@@ -73,11 +74,11 @@ def _figure(table: Table, stem: str, steps: Sequence[tuple[int, int, Column]], v
     first = steps[0][2]
     return Figure(
         name=name_of("scaling", table_name(table), stem, first.title),
-        title=f"{table.dataset} {stem}: {first.title[0].lower()}{first.title[1:]} against size",
+        title=f"{table.dataset} {stem}: {lowered(first.title)} against size",
         description=(
             f"{first.title} of every measured model against the atoms of a structure, {min(steps)[0]} to "
             f"{max(steps)[0]}, on logarithmic axes, with 95 % intervals; {first.conditions}. A slope of one is a cost "
-            f"in proportion to size. A line ends where a model or the machine could do no more."
+            f"in proportion to size. A line ends at the largest size that was measured."
         ),
         spec=_spec(values, quantity(first)),
     )

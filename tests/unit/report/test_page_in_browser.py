@@ -151,7 +151,7 @@ def test_the_filter_hides_rows_and_says_how_many_are_left(opened: Any) -> None:
 @pytest.mark.parametrize("way", ["hover", "focus"])
 def test_a_number_says_what_is_known_of_it(opened: Any, way: str) -> None:
     one = opened(three())
-    link = one.page.get_by_role("link", name="100 [90, 110]").first
+    link = one.page.locator(".board").get_by_role("link", name="100", exact=True).first
     getattr(link, way)()
     tip = one.page.get_by_role("tooltip")
     assert tip.is_visible()
@@ -172,7 +172,7 @@ def test_a_missing_number_says_why(opened: Any) -> None:
 def test_a_number_links_to_the_section_of_its_run(opened: Any) -> None:
     one = opened(three())
     assert not one.page.locator("details.run[open]").count()
-    one.page.get_by_role("link", name="100 [90, 110]").first.click()
+    one.page.locator(".board").get_by_role("link", name="100", exact=True).first.click()
     assert one.page.locator("details.run[open] h3").inner_text() == "alpha, default, seed 0"
     row = one.page.locator("tr:target")
     assert row.is_visible()
@@ -269,7 +269,7 @@ def test_hostile_names_do_nothing(opened: Any) -> None:
         for name in HOSTILE
     ]
     one = opened(records)
-    one.page.get_by_role("link", name="100 [90, 110]").first.hover()
+    one.page.locator(".board").get_by_role("link", name="100", exact=True).first.hover()
     one.page.locator(".plot").first.scroll_into_view_if_needed()
     one.page.locator(".plot svg.marks").wait_for()
     one.page.locator(".plot .mark-symbol path").first.hover(force=True)

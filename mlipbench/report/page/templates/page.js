@@ -126,7 +126,8 @@ function hideSoon() {
 
 const NUMBER = ".board td > a";
 document.addEventListener("mouseover", (event) => {
-  const link = event.target.closest(NUMBER);
+  const cell = event.target.closest(".board td");
+  const link = cell && !event.target.closest("sup") && cell.querySelector(":scope > a");
   if (link) showTip(link);
   else if (event.target.closest("#tip")) clearTimeout(leaving);
   else if (shownFor && shownFor !== document.activeElement) hideSoon();
