@@ -51,7 +51,8 @@ def figures(records: Sequence[RunRecord], tables: Sequence[Table]) -> Iterator[F
                 title=f"{table.dataset}: {head}",
                 description=(
                     f"{head[:1].upper()}{head[1:]} of every measured model: mean over splits out of the training "
-                    "domain minus the split inside it, with 95 % intervals. At zero a model is as good out of its domain as in it."
+                    "domain minus the split inside it, with 95 % intervals. At zero a model is as good out of its "
+                    "domain as in it."
                 ),
                 spec=_spec(values),
             )

@@ -97,8 +97,8 @@ def _figure(table: Table, cost: str, costs: dict[int, dict[str, float]], split: 
         title=f"{table.dataset}{where}: error against {lowered(cost)}",
         description=(
             f"Mean absolute errors of measured models against {lowered(cost)}; both axes logarithmic where all "
-            f"numbers are positive. Bars are 95 % intervals. Filled and joined: no other ranked model has both a smaller error "
-            f"and a smaller cost, by the numbers without their intervals. {best}."
+            f"numbers are positive. Bars are 95 % intervals. Filled and joined: no other ranked model has both a "
+            f"smaller error and a smaller cost, by the numbers without their intervals. {best}."
         ),
         spec=_spec(values, cost),
     )
