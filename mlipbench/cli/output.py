@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from mlipbench.errors import MlipbenchError
+
 _GAP = "  "
 
 
@@ -36,6 +38,12 @@ def say(text: str) -> None:
         sys.stderr.flush()
     except BrokenPipeError:
         mute(sys.stderr)
+
+
+def complain(problems: Iterable[MlipbenchError]) -> None:
+    """Write to stderr what is wrong with single files, one line each, while the command goes on."""
+    for problem in problems:
+        say(f"mlipbench: {problem}")
 
 
 def mute(stream: TextIO) -> None:

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from mlipbench.cli import options
-from mlipbench.cli.output import emit, emit_json, say
-from mlipbench.errors import ExitCode, NothingSelectedError
+from mlipbench.cli.output import complain, emit, emit_json, say
+from mlipbench.errors import ExitCode, MlipbenchError, NothingSelectedError
 
 
 def report(
@@ -26,22 +26,27 @@ def report(
     """Write leaderboard.html, .md, .csv and .tex.
 
     Without PATHS they are made of the records and the published rows below the results directory, or, where there are
-    no records, of its runs.
+    no records, of its runs. What cannot be read is named and left out; the exit code is 3 then.
     """
     from mlipbench.cli.run import as_dict
     from mlipbench.report.collect import MANIFEST, collect
     from mlipbench.report.write import publish, write
 
     sources, home = _sources(results) if not paths else (paths, paths[0])
-    records = collect(source for source in sources if paths or source.is_dir())
+    problems: list[MlipbenchError] = []
+    records = collect((source for source in sources if paths or source.is_dir()), problems)
     if not records:
+        complain(problems)
         searched = ", ".join(str(source) for source in sources)
         raise NothingSelectedError("there is no finished run", file=searched, remedy="make one with `mlipbench run`")
-    if home.suffix == ".csv" or (home / MANIFEST).exists():
+    if home.is_file() or (home / MANIFEST).exists():
         home = home.parent
-    say(f"{len(records)} runs or publications from {', '.join(str(source) for source in sources)}")
-    board = write(records, output or home)
-    more = publish(records, board, output or home, figures)
+    published = sum(record.reference is not None for record in records)
+    read = f"{len(records) - published} runs and {published} published rows"
+    say(f"{read} from {', '.join(str(source) for source in sources)}")
+    board = write(records, output or home, problems)
+    more = publish(records, board, output or home, figures, problems)
+    complain(problems)
     files = {"csv": str(board.csv), "markdown": str(board.markdown), "html": str(more.html), "latex": str(more.latex)}
     plots = [str(path) for path in more.figures]
     if json:
@@ -49,7 +54,7 @@ def report(
         emit_json(content)
     else:
         emit("\n".join([*files.values(), *plots]))
-    return int(ExitCode.DONE)
+    return int(ExitCode.TASKS_FAILED if problems else ExitCode.DONE)
 
 
 def _sources(results: Path) -> tuple[list[Path], Path]:

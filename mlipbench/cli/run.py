@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlipbench.cli import options
-from mlipbench.cli.output import emit, emit_json, say
+from mlipbench.cli.output import complain, emit, emit_json, say
 
 if TYPE_CHECKING:
+    from mlipbench.errors import MlipbenchError
     from mlipbench.plan import Plan
     from mlipbench.progress import Display
     from mlipbench.report.collect import RunRecord
@@ -56,11 +57,13 @@ def run(  # noqa: PLR0913 - options
         plan = _ready_plan(request, shown, consent=yes)
         outcome = run_plan(plan, settings, shown)
     directory = results / "runs" / plan.suite.suite
-    board = write(collect([directory]), directory) if outcome.runs else None
+    broken: list[MlipbenchError] = []
+    board = write(collect([directory], broken), directory, broken) if outcome.runs else None
     records = collect(outcome.runs)
     emit_json(_as_dict(outcome, records, board)) if json else _show(records, board)
     for problem in outcome.problems:
         say(f"mlipbench: {problem}")
+    complain(broken)
     return int(outcome.exit_code)
 
 
@@ -109,6 +112,7 @@ def as_dict(record: "RunRecord") -> dict[str, Any]:
         "variant": record.variant,
         "seed": record.seed,
         "source": record.source.value,
+        "citation": None if record.reference is None else record.reference.citation,
         "status": None if manifest is None else manifest.status.value,
         "metrics": [metric.model_dump(mode="json") for metric in record.metrics],
     }

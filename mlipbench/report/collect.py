@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mlipbench.errors import ResultsError
+from mlipbench.errors import ConfigError, MlipbenchError, ResultsError
 from mlipbench.status import Source, Status
 from mlipbench.store.records import Manifest, MetricRecord, read_manifest, read_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from mlipbench.report.rows import Row
+    from mlipbench.report.published import Reference
 
 MANIFEST: Final = "manifest.json"
 METRICS: Final = "metrics.json"
 _PUBLISHED: Final = "published"
+_YAML: Final = ".yaml"
 _NAMED: Final = 3
 
 
@@ -35,7 +36,7 @@ class RunRecord:
         run_id: Name of the run; empty for published numbers.
         directory: The run's directory; None for published numbers.
         manifest: The run's manifest; None for published numbers.
-        citation: Where published numbers stand.
+        reference: Where published numbers stand; None for measured ones.
     """
 
     model: str
@@ -46,38 +47,38 @@ class RunRecord:
     run_id: str = ""
     directory: Path | None = None
     manifest: Manifest | None = None
-    citation: str = ""
+    reference: Reference | None = None
 
 
-def collect(paths: Iterable[Path]) -> tuple[RunRecord, ...]:
-    """Read the finished runs and the published rows below some paths.
+def collect(paths: Iterable[Path], problems: list[MlipbenchError] | None = None) -> tuple[RunRecord, ...]:
+    """Read the finished runs and the published rows below some paths; their order does not matter.
 
     Of runs of equal plan, model, variant and seed only the newest is taken. Runs that are not finished are left out.
 
     Args:
-        paths: Run directories, directories above such, directories named ``published``, or CSV files of published rows.
+        paths: Run directories, directories above such, directories named ``published``, or YAML files of published
+            rows.
+        problems: Takes what is wrong with runs and files, which are left out then; without it the first is raised.
 
     Raises:
-        ResultsError: A path does not exist, or a file is damaged.
+        ResultsError: A path does not exist, a file of a run is damaged, or two runs have one id.
+        ConfigError: A file of published rows is invalid.
     """
-    newest: dict[tuple[str, str, str, int], RunRecord] = {}
-    files: set[Path] = set()
+    directories: dict[Path, Path] = {}
+    files: dict[Path, Path] = {}
     for path in paths:
-        if path.suffix == ".csv" and path.is_file():
-            files.add(path.resolve())
+        if path.suffix == _YAML and path.is_file():
+            files.setdefault(path.resolve(), path)
             continue
         if not path.is_dir():
             raise ResultsError("there is no such directory", file=path, remedy="give a run or a directory above runs")
-        files.update(found.resolve() for found in _published_files(path))
-        for directory in _run_directories(path):
-            run = read_run(directory)
-            if run is None or run.manifest is None:
-                continue
-            key = (run.manifest.plan_sha256, run.model, run.variant, run.manifest.seed)
-            if key not in newest or _age(newest[key]) < _age(run):
-                newest[key] = run
-    measured = sorted(newest.values(), key=lambda run: (run.model, run.variant, run.seed, run.run_id))
-    return (*measured, *_read_published(files))
+        for found in _published_files(path):
+            files.setdefault(found.resolve(), found)
+        for found in _run_directories(path):
+            directories.setdefault(found.resolve(), found)
+    left_out = _LeftOut(problems)
+    runs = _newest(_read_runs([directories[place] for place in sorted(directories)], left_out))
+    return (*runs, *_read_published([files[place] for place in sorted(files)], left_out))
 
 
 def read_run(directory: Path) -> RunRecord | None:
@@ -87,15 +88,14 @@ def read_run(directory: Path) -> RunRecord | None:
         ResultsError: A file is missing or damaged.
     """
     manifest = read_manifest(directory / MANIFEST)
-    metrics = directory / METRICS
-    if manifest.status is Status.RUNNING or manifest.finished is None or not metrics.exists():
+    if manifest.status is Status.RUNNING or manifest.finished is None:
         return None
     return RunRecord(
         model=manifest.model.name,
         variant=manifest.variant.name,
         seed=manifest.seed,
         source=Source.MEASURED,
-        metrics=tuple(read_metrics(metrics)),
+        metrics=tuple(read_metrics(directory / METRICS)),
         run_id=manifest.run_id,
         directory=directory,
         manifest=manifest,
@@ -137,27 +137,75 @@ def _run_directories(top: Path) -> Iterator[Path]:
 def _published_files(top: Path) -> Iterator[Path]:
     for folder in (top, top / _PUBLISHED):
         if folder.name == _PUBLISHED:
-            yield from sorted(folder.glob("*.csv"))
+            yield from sorted(folder.glob(f"*{_YAML}"))
 
 
-def _read_published(files: Iterable[Path]) -> tuple[RunRecord, ...]:
-    from mlipbench.report.rows import read_published
+class _LeftOut:
+    """Takes what is wrong with one run or file, so that the others go on."""
 
-    groups: dict[tuple[str, str, int, str], list[Row]] = {}
-    for row in (row for file in sorted(files) for row in read_published(file)):
-        seed = -1 if row.seed is None else row.seed
-        groups.setdefault((row.model, row.variant, seed, row.citation), []).append(row)
-    return tuple(
-        RunRecord(
-            model=rows[0].model,
-            variant=rows[0].variant,
-            seed=rows[0].seed,
-            source=Source.PUBLISHED,
-            metrics=tuple(row.record for row in rows),
-            citation=rows[0].citation,
-        )
-        for _, rows in sorted(groups.items())
-    )
+    def __init__(self, problems: list[MlipbenchError] | None) -> None:
+        """Take the list to note problems in; None raises them."""
+        self._problems = problems
+
+    def note(self, problem: MlipbenchError) -> None:
+        """Note a problem.
+
+        Raises:
+            MlipbenchError: The problem, where there is no list.
+        """
+        if self._problems is None:
+            raise problem
+        self._problems.append(problem)
+
+
+def _read_runs(directories: Iterable[Path], left_out: _LeftOut) -> Iterator[RunRecord]:
+    """Yield the finished runs; of those of one id the first."""
+    seen: dict[str, Path] = {}
+    for directory in directories:
+        try:
+            run = read_run(directory)
+        except ResultsError as error:
+            left_out.note(error)
+            continue
+        if run is None:
+            continue
+        if run.run_id in seen:
+            other = f"has the id of the run in {seen[run.run_id]}, which is taken"
+            left_out.note(ResultsError(other, file=directory / MANIFEST, where="run_id", remedy="remove one of them"))
+            continue
+        seen[run.run_id] = directory
+        yield run
+
+
+def _newest(runs: Iterable[RunRecord]) -> list[RunRecord]:
+    newest: dict[tuple[str, str, str, int | None], RunRecord] = {}
+    for run in runs:
+        plan = "" if run.manifest is None else run.manifest.plan_sha256
+        key = (plan, run.model, run.variant, run.seed)
+        if key not in newest or _age(newest[key]) < _age(run):
+            newest[key] = run
+    return sorted(newest.values(), key=lambda run: (run.model, run.variant, run.seed, run.run_id))
+
+
+def _read_published(files: Iterable[Path], left_out: _LeftOut) -> Iterator[RunRecord]:
+    """Yield the rows of publications; of those of one name the first."""
+    from mlipbench.report.published import Reference, read_publication
+
+    seen: dict[str, Path] = {}
+    for file in files:
+        try:
+            found = read_publication(file)
+        except MlipbenchError as error:
+            left_out.note(error)
+            continue
+        if found.publication in seen:
+            other = f"{found.publication!r} is the name of the publication in {seen[found.publication]}"
+            left_out.note(ConfigError(other, file=file, where="publication", remedy="choose another"))
+            continue
+        seen[found.publication] = file
+        for reference in (Reference(found, table, row) for table in found.tables for row in table.rows):
+            model = reference.row.model or reference.row.name
+            yield RunRecord(model, "", None, Source.PUBLISHED, reference.metrics, reference=reference)
 
 
 def _age(run: RunRecord) -> tuple[str, str]:

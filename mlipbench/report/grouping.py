@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from mlipbench.report.collect import RunRecord
+    from mlipbench.report.published import Reference
     from mlipbench.store.records import MetricRecord
 
 
@@ -45,6 +46,7 @@ class Group:
         part: Number of the group among those of the same task and dataset, from 1; 0 where it is the only one.
         runs: The runs.
         columns: What they have numbers for.
+        reference: Where published numbers stand; None where they are measured.
     """
 
     task: str
@@ -52,6 +54,7 @@ class Group:
     part: int
     runs: tuple[RunRecord, ...]
     columns: tuple[ColumnKey, ...]
+    reference: Reference | None = None
 
     def cells(self, run: RunRecord) -> tuple[MetricRecord | None, ...]:
         """Return the number of a run in every column, None where it has none there.
@@ -89,7 +92,8 @@ def groups(records: Sequence[RunRecord]) -> tuple[Group, ...]:
     """Divide runs into tables.
 
     Runs that share a comparability key in any column stand in one table; where their keys differ in a column, that
-    column is divided. Runs that share none stand in tables of their own.
+    column is divided. Runs that share none stand in tables of their own, and so do the rows of each published table,
+    below the measured ones.
 
     Args:
         records: Runs in the order wanted.
@@ -100,11 +104,21 @@ def groups(records: Sequence[RunRecord]) -> tuple[Group, ...]:
             places.setdefault(place, []).append(run)
     found = []
     for (task, dataset), runs in places.items():
-        parts = _parts(task, dataset, runs)
+        parts = _parts(task, dataset, [run for run in runs if run.reference is None])
         for number, part in enumerate(parts, start=1):
             columns = _columns(task, dataset, part)
             found.append(Group(task, dataset, number if len(parts) > 1 else 0, tuple(part), columns))
+        found.extend(_published(task, dataset, runs))
     return tuple(found)
+
+
+def _published(task: str, dataset: str, runs: Sequence[RunRecord]) -> Iterator[Group]:
+    tables: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        if run.reference is not None:
+            tables.setdefault(run.reference.key, []).append(run)
+    for part in tables.values():
+        yield Group(task, dataset, 0, tuple(part), _columns(task, dataset, part), part[0].reference)
 
 
 def _parts(task: str, dataset: str, runs: Sequence[RunRecord]) -> list[list[RunRecord]]:

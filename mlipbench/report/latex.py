@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 
 from mlipbench.report.layout import blocks
 from mlipbench.report.text import escape_latex
-from mlipbench.status import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -32,9 +31,8 @@ def to_latex(tables: Iterable[Table]) -> str:
 
 
 def _float(table: Table, block: Block, number: int) -> str:
-    title = f"{table.dataset}: {table.task}" + (f", table {table.part}" if table.part else "")
-    caption = escape_latex(f"{title}. {block.title}" if block.title else title)
-    label = _UNFIT.sub("-", f"{table.dataset}-{table.task}-{table.part or ''}-{number}".lower()).strip("-")
+    caption = escape_latex(f"{table.heading}. {block.title}" if block.title else table.heading)
+    label = _UNFIT.sub("-", f"{table.heading}-{number}".lower()).strip("-")
     lines = [
         r"\begin{table}",
         r"\centering\footnotesize",
@@ -49,7 +47,7 @@ def _float(table: Table, block: Block, number: int) -> str:
 
 
 def _tabular(table: Table, block: Block) -> str:
-    """Return the rows, measured ones above published ones, through pandas."""
+    """Return the rows, through pandas."""
     import pandas as pd
 
     heads = ["Model", "Variant", "Training"]
@@ -57,15 +55,9 @@ def _tabular(table: Table, block: Block) -> str:
         escape_latex(label) + _marks(table.columns[position].notes)
         for position, label in zip(block.columns, block.labels, strict=True)
     ]
-    measured = [row for row in table.rows if not _published(row)]
-    published = [row for row in table.rows if _published(row)]
-    frame = pd.DataFrame([list(_line(row, block)) for row in [*measured, *published]], columns=heads)
+    frame = pd.DataFrame([list(_line(row, block)) for row in table.rows], columns=heads)
     text: str = frame.to_latex(index=False, escape=False, column_format="lll" + "r" * len(block.columns))
-    if not (measured and published):
-        return text.rstrip()
-    lines = text.splitlines()
-    lines.insert(lines.index(r"\midrule") + 1 + len(measured), r"\midrule")
-    return "\n".join(lines)
+    return text.rstrip()
 
 
 def _line(row: TableRow, block: Block) -> Iterator[str]:
@@ -91,7 +83,3 @@ def _marks_of(table: Table, block: Block) -> set[int]:
     for row in table.rows:
         found.update(row.notes, *(row.cells[position].notes for position in block.columns))
     return found
-
-
-def _published(row: TableRow) -> bool:
-    return row.run is not None and row.run.source is Source.PUBLISHED

@@ -39,8 +39,7 @@ def to_markdown(records: Sequence[RunRecord], tables: Iterable[Table] | None = N
 
 
 def _section(table: Table) -> list[str]:
-    number = f", table {table.part}" if table.part else ""
-    parts = [f"## {escape_markdown(table.dataset)}: {escape_markdown(table.task)}{number}", _list(table.about)]
+    parts = [f"## {escape_markdown(table.heading)}", _list(table.about)]
     for block in blocks(table):
         if block.title:
             parts.append(f"### {escape_markdown(block.title)}")

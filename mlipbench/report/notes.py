@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 from mlipbench.checkpoint import TRAINED_SHARE
 from mlipbench.datasets.entry import GAP
 from mlipbench.report.standing import key_difference
-from mlipbench.status import Role, Source, Status, Task
+from mlipbench.status import Role, Status, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from mlipbench.report.collect import RunRecord
     from mlipbench.report.grouping import Group
+    from mlipbench.report.published import Protocol, Reference
     from mlipbench.store.records import Manifest, MetricRecord
 
 
@@ -75,8 +76,6 @@ def shared_notes(records: Sequence[MetricRecord | None]) -> tuple[str, ...]:
 
 def row_notes(run: RunRecord, dataset: str) -> tuple[str, ...]:
     """Return what must be known of one model on one dataset."""
-    if run.source is Source.PUBLISHED:
-        return (f"published, not measured: {run.citation}",)
     note = run.manifest.model.card.get("note") if run.manifest else None
     trained = _trained(training_facts(run, dataset))
     return tuple(str(text) for text in (note, *trained) if text)
@@ -132,6 +131,38 @@ def about_data(group: Group, home: Group) -> tuple[str, ...]:
         said = f" Between this table and the first one differ: {difference}." if difference else ""
         sentences.append(f"These numbers are not comparable with those of the other tables of this dataset.{said}")
     return tuple(dict.fromkeys(sentences))
+
+
+def about_published(reference: Reference) -> tuple[str, ...]:
+    """Return sentences on a published table: where it stands, how it was made, what is open and what is wrong."""
+    table, protocol = reference.table, reference.table.protocol
+    sentences = [f"Published, not measured: {reference.citation}; {reference.publication.url}", protocol.description]
+    if any(row.model for row in table.rows):
+        sentences.append(_protocol_sentence(protocol))
+    if protocol.not_established:
+        sentences.append(f"Not established: {'; '.join(protocol.not_established)}.")
+    return (*sentences, *(f"Known defect: {text}" for text in table.defects))
+
+
+def _protocol_sentence(protocol: Protocol) -> str:
+    """Say when a measured number shows its distance; `mlipbench.report.distance` decides."""
+    counts = ", ".join(f"{split} of {n:,} structures" for split, n in protocol.structures.items())
+    parts = ["the split is whole" + (f" ({counts})" if counts else "")]
+    parts += [
+        f"the parameters of {task.value} are {', '.join(f'{name} {_flat(value)}' for name, value in stated.items())}"
+        for task, stated in protocol.parameters.items()
+    ]
+    if protocol.recipe is not None:
+        on = f" on {protocol.n_train:,} structures" if protocol.n_train else ""
+        parts.append(f"the model was trained by the recipe {protocol.recipe}{on}")
+    return (
+        f"Measured numbers of the same model, task, split and metric of the dataset {protocol.dataset} show their "
+        f"distance from these where {', and '.join(parts)}."
+    )
+
+
+def _flat(value: object) -> str:
+    return " ".join(f"{key} {part}" for key, part in value.items()) if isinstance(value, dict) else str(value)
 
 
 def split_head(group: Group, split: str) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from mlipbench.datasets.entry import GAP
+from mlipbench.errors import ResultsError
 from mlipbench.metrics.catalogue import TASK_METRICS, find_metric
 from mlipbench.metrics.definition import numerator_denominator
 from mlipbench.metrics.dynamics import ReplicaScores, indistinguishable_replicas
@@ -17,7 +19,9 @@ from mlipbench.status import Source, Task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
+    from mlipbench.errors import MlipbenchError
     from mlipbench.metrics.catalogue import ScoreColumns
     from mlipbench.metrics.definition import MetricDefinition
     from mlipbench.report.collect import RunRecord
@@ -30,21 +34,43 @@ _COUNTS: Final = ("n_atoms", "n_free", "stress_n")
 class ScoreReader:
     """Reads per-structure scores of runs, each file once."""
 
-    def __init__(self) -> None:
-        """Start with nothing read."""
+    def __init__(self, problems: list[MlipbenchError] | None = None) -> None:
+        """Start with nothing read.
+
+        Args:
+            problems: Takes what is wrong with files; without it damaged ones are raised.
+        """
         self._tables: dict[tuple[str, str, str, str], Scores | None] = {}
+        self._problems = problems
 
     def read(self, run: RunRecord, record: MetricRecord) -> Scores | None:
-        """Return the scores behind a number, None where there are none."""
+        """Return the scores behind a number, None where there are none.
+
+        Raises:
+            ResultsError: The file is damaged, and nobody takes problems.
+        """
         kind = TASK_METRICS[Task(record.task)].columns
-        if run.directory is None or kind is None:
+        if run.directory is None or kind is None or record.split == GAP:
             return None
         place = (record.task, record.dataset, record.split)
         key = (str(run.directory), *place)
         if key not in self._tables:
             path = run.directory.joinpath("scores", *place[:2], f"{record.split}.parquet")
-            self._tables[key] = Scores(str(path), kind) if path.is_file() else None
+            self._tables[key] = self._scores(path, kind)
         return self._tables[key]
+
+    def _scores(self, path: Path, kind: type[ScoreColumns]) -> Scores | None:
+        try:
+            if path.is_file():
+                return Scores(str(path), kind)
+            if self._problems is not None:
+                remedy = "rebuild it with `mlipbench score`"
+                self._problems.append(ResultsError("there is no such file", file=path, remedy=remedy))
+        except ResultsError as error:
+            if self._problems is None:
+                raise
+            self._problems.append(error)
+        return None
 
 
 class Scores:
@@ -66,8 +92,6 @@ class Scores:
     def __init__(self, path: str, kind: type[ScoreColumns]) -> None:
         """Read the file."""
         import pyarrow.parquet as pq
-
-        from mlipbench.errors import ResultsError
 
         try:
             table = pq.read_table(path)
@@ -119,8 +143,6 @@ class Scores:
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
-
-        from mlipbench.errors import ResultsError
 
         try:
             return tuple(map(str, pq.read_table(self._path, columns=["id"])["id"].take(rows).to_pylist()))

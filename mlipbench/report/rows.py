@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from mlipbench.errors import ResultsError
-from mlipbench.report.text import escape_csv, unescape_csv
-from mlipbench.status import Source, Training
-from mlipbench.store.records import MetricRecord
+from mlipbench.report.distance import distance
+from mlipbench.report.text import escape_csv
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
+    from collections.abc import Iterable, Sequence
 
     from mlipbench.report.collect import RunRecord
+    from mlipbench.status import Source
+    from mlipbench.store.records import MetricRecord
 
 COLUMNS: Final = (
     "model", "variant", "training", "seed", "dataset", "split", "task", "metric", "value", "unit", "direction",
     "ci_low", "ci_high", "two_way_low", "two_way_high", "n", "n_failed", "status", "reason", "source",
-    "comparability_key", "run_id",
+    "comparability_key", "run_id", "citation", "distance",
 )  # fmt: skip
 """Columns of ``leaderboard.csv``."""
 
@@ -37,7 +36,8 @@ class Row:
         record: The number.
         source: Whether it was measured or published.
         run_id: Run it comes from; empty for published numbers.
-        citation: Where a published number stands.
+        citation: Where a published number stands, or the one that a measured number is compared with.
+        distance: How far a measured number is from a published one under the same protocol; None where there is none.
     """
 
     model: str
@@ -47,23 +47,34 @@ class Row:
     source: Source
     run_id: str = ""
     citation: str = ""
+    distance: float | None = None
 
     def as_dict(self) -> dict[str, str | int | float | None]:
         """Return the cells by the name of their column."""
-        own = {"model": self.model, "variant": self.variant, "seed": self.seed, "source": self.source.value}
+        own: dict[str, str | int | float | None] = {
+            "model": self.model,
+            "variant": self.variant,
+            "seed": self.seed,
+            "source": self.source.value,
+        }
         own["training"] = self.record.relation.value
-        fields = self.record.model_dump(mode="json") | own | {"run_id": self.run_id}
+        own |= {"run_id": self.run_id, "citation": self.citation, "distance": self.distance}
+        fields = self.record.model_dump(mode="json") | own
         return {column: fields[column] for column in COLUMNS}
 
 
-def leaderboard_rows(records: Iterable[RunRecord]) -> tuple[Row, ...]:
-    """Return all numbers of all runs in the order of the CSV file."""
-    rows = (
-        Row(run.model, run.variant, run.seed, metric, run.source, run.run_id, run.citation)
-        for run in records
-        for metric in run.metrics
-    )
+def leaderboard_rows(records: Sequence[RunRecord]) -> tuple[Row, ...]:
+    """Return all numbers of all runs and publications in the order of the CSV file."""
+    rows = (_row(run, metric, records) for run in records for metric in run.metrics)
     return tuple(sorted(rows, key=_order))
+
+
+def _row(run: RunRecord, record: MetricRecord, records: Sequence[RunRecord]) -> Row:
+    row = Row(run.model, run.variant, run.seed, record, run.source, run.run_id)
+    if run.reference is not None:
+        return replace(row, citation=run.reference.citation)
+    found = distance(run, record, records)
+    return row if found is None else replace(row, citation=found.citation, distance=found.value)
 
 
 def to_csv(rows: Iterable[Row]) -> str:
@@ -74,47 +85,6 @@ def to_csv(rows: Iterable[Row]) -> str:
     for row in rows:
         writer.writerow([_cell(value) for value in row.as_dict().values()])
     return buffer.getvalue()
-
-
-def read_published(path: Path) -> tuple[Row, ...]:
-    """Read reference rows: the columns of the leaderboard and ``citation``.
-
-    Raises:
-        ResultsError: A column is missing or a cell is invalid.
-    """
-    from pydantic import ValidationError
-
-    needed = {*COLUMNS, "citation"}
-    rows = []
-    with path.open(encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream)
-        missing = needed - set(reader.fieldnames or ())
-        if missing:
-            raise ResultsError(f"columns are missing: {', '.join(sorted(missing))}", file=path, where="line 1")
-        for cells in reader:
-            where = f"line {reader.line_num}"
-            try:
-                rows.append(_published({name: unescape_csv(cells[name] or "") for name in needed}))
-            except ValidationError as error:
-                first = error.errors(include_url=False)[0]
-                field = ".".join(str(part) for part in first["loc"])
-                raise ResultsError(first["msg"], file=path, where=f"{where}, {field}") from None
-            except ValueError as error:
-                raise ResultsError(str(error), file=path, where=where) from None
-    return tuple(rows)
-
-
-def _published(cells: Mapping[str, str]) -> Row:
-    if not cells["citation"]:
-        raise ValueError("a published number needs a citation")
-    training = cells["training"] or Training.UNKNOWN.value
-    if training not in {kind.value for kind in Training}:
-        raise ValueError(f"training: {training!r} is none of {', '.join(Training)}")
-    fields = {name: cells[name] for name in MetricRecord.model_fields if name != "training" and cells.get(name)}
-    defaults = {"status": "ok", "comparability_key": f"published: {cells['citation']}", "relation": training}
-    seed = int(cells["seed"]) if cells["seed"] else None
-    record = MetricRecord.model_validate({"value": None} | defaults | fields)
-    return Row(cells["model"], cells["variant"], seed, record, Source.PUBLISHED, citation=cells["citation"])
 
 
 def _cell(value: str | float | None) -> str:

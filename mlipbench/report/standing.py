@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final, TypeGuard
 
+from mlipbench.datasets.entry import GAP
 from mlipbench.metrics.catalogue import TASK_METRICS, find_metric
 from mlipbench.metrics.values import Direction
 from mlipbench.report.differing import differing
@@ -15,36 +16,45 @@ if TYPE_CHECKING:
 
     from mlipbench.report.collect import RunRecord
     from mlipbench.report.grouping import Group
+    from mlipbench.report.ranking import ScoreReader
     from mlipbench.store.records import MetricRecord
 
 _NAMED: Final = 3
+_NO_SCORES: Final = "not ranked: the scores that it would be compared by cannot be read"
 
 
 def unranked(
-    group: Group, by_run: Sequence[Sequence[MetricRecord | None]], home: Group
+    group: Group, by_run: Sequence[Sequence[MetricRecord | None]], home: Group, scores: ScoreReader
 ) -> tuple[tuple[str | None, ...], ...]:
     """Return why the numbers of a table are not ranked, None where they may be; shape of `by_run`.
 
     A number is not ranked if its run was made by other code than most runs of the table, if it is incomplete, if its
-    model was trained on the very structures, if it counts fewer structures than others in its column, or if it stands
-    alone because others have another comparability key. What is no number needs no reason.
+    model was trained on the very structures, if it counts fewer structures than others in its column, if its scores
+    cannot be read, or if it stands alone because others have another comparability key. What is no number needs no
+    reason.
 
     Args:
         group: The runs of the table.
         by_run: For every run, its number in each column.
         home: The first table of the same task and dataset.
+        scores: Where per-structure scores come from.
     """
     codes = _other_code(group.runs)
     by_column = list(zip(*by_run, strict=True))
     most = [max((record.n for record in records if has_value(record)), default=0) for records in by_column]
     keys = [_other_key(group, records, home) for records in by_column]
-    return tuple(
-        tuple(
-            (code or _own_reason(record, n) or (key if is_ranked(record) else None)) if has_value(record) else None
-            for record, n, key in zip(records, most, keys, strict=True)
-        )
-        for code, records in zip(codes, by_run, strict=True)
-    )
+    reasons = []
+    for run, code, records in zip(group.runs, codes, by_run, strict=True):
+        own = []
+        for record, n, key in zip(records, most, keys, strict=True):
+            reason = None
+            if has_value(record):
+                reason = code or _own_reason(record, n)
+                if reason is None and is_ranked(record):
+                    reason = key if scores.read(run, record) else _NO_SCORES
+            own.append(reason)
+        reasons.append(tuple(own))
+    return tuple(reasons)
 
 
 def has_value(record: MetricRecord | None) -> TypeGuard[MetricRecord]:
@@ -55,7 +65,7 @@ def has_value(record: MetricRecord | None) -> TypeGuard[MetricRecord]:
 def is_ranked(record: MetricRecord) -> bool:
     """Return whether models are ranked by such numbers."""
     definition = find_metric(record.task, record.metric)
-    if definition is None or definition.timed or definition.direction is Direction.NEITHER:
+    if definition is None or definition.timed or definition.direction is Direction.NEITHER or record.split == GAP:
         return False
     return TASK_METRICS[Task(record.task)].columns is not None
 

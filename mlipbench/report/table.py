@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from mlipbench.metrics.catalogue import find_metric
+from mlipbench.metrics.catalogue import TASK_METRICS, find_metric
 from mlipbench.metrics.values import Direction, Kind
-from mlipbench.models.interface import ForceKind
+from mlipbench.report.distance import distance
 from mlipbench.report.grouping import groups
+from mlipbench.report.labels import labels_of
 from mlipbench.report.notes import (
     Notes,
     about_data,
+    about_published,
     cell_notes,
     device_of,
     row_notes,
     shared_notes,
     split_head,
-    training_facts,
     training_notes,
 )
 from mlipbench.report.numbers import DisplayUnit, display_units, format_number
@@ -29,8 +29,10 @@ from mlipbench.status import Status, Task, Training
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mlipbench.errors import MlipbenchError
     from mlipbench.report.collect import RunRecord
     from mlipbench.report.grouping import Group
+    from mlipbench.report.published import Reference
     from mlipbench.store.records import MetricRecord
 
 _DIVIDED: Final = "energies or conditions differ between the columns of this split and metric: compare within a column"
@@ -121,6 +123,7 @@ class Table:
         rows: Models, those of one kind of training together, the best of the first column on top.
         footnotes: Texts of the footnotes; number 1 is the first.
         about: Sentences on the data.
+        published: Publication and table, if the numbers are published ones; empty for measured ones.
     """
 
     task: str
@@ -130,6 +133,14 @@ class Table:
     rows: tuple[TableRow, ...]
     footnotes: tuple[str, ...]
     about: tuple[str, ...] = ()
+    published: str = ""
+
+    @property
+    def heading(self) -> str:
+        """What the table is called."""
+        if self.published:
+            return f"{self.dataset}: {self.task}, published ({self.published})"
+        return f"{self.dataset}: {self.task}" + (f", table {self.part}" if self.part else "")
 
     @property
     def ranked(self) -> bool:
@@ -137,34 +148,55 @@ class Table:
         return any(cell.best for row in self.rows for cell in row.cells)
 
 
-def build_tables(records: Sequence[RunRecord]) -> tuple[Table, ...]:
+def build_tables(records: Sequence[RunRecord], problems: list[MlipbenchError] | None = None) -> tuple[Table, ...]:
     """Return the tables of some runs, by task and dataset in the order in which the runs name them.
 
     Args:
         records: What `collect` found.
+        problems: Takes what is wrong with files of scores, whose numbers are not ranked then; without it damaged ones
+            are raised.
 
     Raises:
         ResultsError: A file of scores is damaged.
     """
-    scores = ScoreReader()
+    scores = ScoreReader(problems)
     homes: dict[tuple[str, str], Group] = {}
-    return tuple(
-        _table(group, homes.setdefault((group.task, group.dataset), group), scores) for group in groups(records)
-    )
+    found = []
+    for group in groups(records):
+        if group.reference is not None:
+            found.append(_published_table(group, group.reference))
+            continue
+        home = homes.setdefault((group.task, group.dataset), group)
+        distances = [_distances(run, group, records) for run in group.runs]
+        found.append(_table(group, home, distances, scores))
+    return tuple(found)
 
 
-def _table(group: Group, home: Group, scores: ScoreReader) -> Table:
+def _distances(run: RunRecord, group: Group, records: Sequence[RunRecord]) -> tuple[str | None, ...]:
+    """Return how far the numbers of a run are from published ones, in words, None where there is no such one."""
+    found = (None if record is None else distance(run, record, records) for record in group.cells(run))
+    return tuple(None if one is None else one.words for one in found)
+
+
+def _table(group: Group, home: Group, distances: Sequence[tuple[str | None, ...]], scores: ScoreReader) -> Table:
     by_run = [group.cells(run) for run in group.runs]
-    reasons = unranked(group, by_run, home)
+    reasons = unranked(group, by_run, home, scores)
     by_column = list(zip(*by_run, strict=True))
     shared = [shared_notes(records) for records in by_column]
     bold = [_best(group.runs, *column, scores) for column in zip(by_column, zip(*reasons, strict=True), strict=True)]
     notes = Notes()
     shown = _shown(group, by_column)
     columns = tuple(_column(group, by_column, one, shared[one.number], notes) for one in shown)
-    labels = _labels(group.runs, group.dataset, forces=group.task == Task.EFFICIENCY)
+    labels = labels_of(group.runs, group.dataset, forces=group.task == Task.EFFICIENCY)
     lines = [
-        _Line(run, labels[number], by_run[number], reasons[number], tuple(number in best for best in bold))
+        _Line(
+            run,
+            labels[number],
+            by_run[number],
+            reasons[number],
+            tuple(number in best for best in bold),
+            distances[number],
+        )
         for number, run in enumerate(group.runs)
     ]
     rows = []
@@ -179,6 +211,31 @@ def _table(group: Group, home: Group, scores: ScoreReader) -> Table:
     return Table(group.task, group.dataset, group.part, columns, tuple(rows), notes.texts, about_data(group, home))
 
 
+def _published_table(group: Group, first: Reference) -> Table:
+    """Return the rows of a published table as they are printed."""
+    notes = Notes()
+    columns = []
+    for key in group.columns:
+        definition = TASK_METRICS[Task(key.task)].definitions[key.metric]
+        unit = next(one.unit for one in first.table.columns if one.place == key[:3])
+        shown = "" if unit == "1" else unit
+        columns.append(Column(key.split, key.split, key.metric, definition.title, shown, definition.direction))
+    rows = []
+    for run in group.runs:
+        if run.reference is not None:
+            marks = notes.add([run.reference.row.note] if run.reference.row.note else [])
+            records = group.cells(run)
+            cells = tuple(_printed(run.reference, record) for record in records)
+            rows.append(TableRow(run.reference.row.name, _EMPTY, _training(records), cells, marks, run=run))
+    about, source = about_published(first), f"{first.publication.publication}, {first.table.place}"
+    return Table(group.task, group.dataset, 0, tuple(columns), tuple(rows), notes.texts, about, source)
+
+
+def _printed(reference: Reference, record: MetricRecord | None) -> Cell:
+    number = None if record is None else reference.number(record)
+    return Cell(_EMPTY if number is None else number.text, record=record)
+
+
 @dataclass(frozen=True, slots=True)
 class _Line:
     """A row in the making.
@@ -189,6 +246,7 @@ class _Line:
         records: Its number in each column of the group.
         reasons: Why these are not ranked.
         best: Whether they cannot be told apart from the best of the column.
+        distances: How far they are from published ones, in words.
     """
 
     run: RunRecord
@@ -196,6 +254,7 @@ class _Line:
     records: tuple[MetricRecord | None, ...]
     reasons: tuple[str | None, ...]
     best: tuple[bool, ...]
+    distances: tuple[str | None, ...]
 
     @property
     def unranked(self) -> str | None:
@@ -212,9 +271,11 @@ def _notes(
     of_training, of_numbers = training_notes(line.records)
     of_row = [*([line.unranked] if line.unranked else []), *row_notes(line.run, dataset), *of_training]
     of_cells = []
-    for record, common, reason, training in zip(line.records, shared, line.reasons, of_numbers, strict=True):
+    columns = zip(line.records, shared, line.reasons, of_numbers, line.distances, strict=True)
+    for record, common, reason, training, far in columns:
         own = [note for note in cell_notes(record) if note not in common]
-        of_cells.append((*own, *([reason] if reason and not line.unranked else []), *training))
+        said = [None if line.unranked else reason, far]
+        of_cells.append((*own, *(text for text in said if text), *training))
     return of_row, tuple(of_cells)
 
 
@@ -306,38 +367,6 @@ def _cell(line: _Line, one: _Shown, notes: tuple[int, ...], *, timed: bool) -> C
     ends = (None if end is None else end * unit.factor for end in (record.ci_low, record.ci_high))
     text = f"{round(record.value):,}" if unit.whole else format_number(record.value * unit.factor, *ends)
     return Cell(text, line.best[one.number], notes, record, line.reasons[one.number])
-
-
-def _labels(runs: Sequence[RunRecord], dataset: str, *, forces: bool) -> list[tuple[str, str]]:
-    """Return model and variant of each run; seed and run stand there only where they tell rows apart.
-
-    Beside costs it is said whether forces are a gradient, which costs a backward pass.
-    """
-    names = [(run.model, _variant(run, dataset) + (_forces(run) if forces else "")) for run in runs]
-    several = {
-        name for name in names if len({run.seed for run, own in zip(runs, names, strict=True) if own == name}) > 1
-    }
-    seeded = [
-        (run.model, f"{name[1]}, seed {run.seed}" if name in several and run.seed is not None else name[1])
-        for run, name in zip(runs, names, strict=True)
-    ]
-    taken = Counter(seeded)
-    return [
-        (f"{label[0]} ({run.run_id})", label[1]) if taken[label] > 1 and run.run_id else label
-        for run, label in zip(runs, seeded, strict=True)
-    ]
-
-
-def _variant(run: RunRecord, dataset: str) -> str:
-    """Return the settings of a run, and whether its network counts as trained."""
-    facts = training_facts(run, dataset)
-    return f"{run.variant}, untrained" if facts and not facts["verdict"]["trained"] else run.variant
-
-
-def _forces(run: RunRecord) -> str:
-    card = run.manifest.model.card if run.manifest else {}
-    kinds = {ForceKind.CONSERVATIVE.value: ", gradient forces", ForceKind.DIRECT.value: ", direct forces"}
-    return kinds.get(card.get("capabilities", {}).get("forces"), "")
 
 
 def _training(records: Sequence[MetricRecord | None]) -> str:

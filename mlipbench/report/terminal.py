@@ -30,8 +30,7 @@ def to_text(tables: Iterable[Table], width: int = 100) -> str:
 
 
 def _section(table: Table, width: int) -> list[str]:
-    number = f", table {table.part}" if table.part else ""
-    parts = [clean(f"{table.dataset}: {table.task}{number}")]
+    parts = [clean(table.heading)]
     parts.extend(part for block in blocks(table, by_metric=True) for part in _block(table, block, width))
     notes = [f"{superscript((number,))} {clean(text)}" for number, text in enumerate(table.footnotes, start=1)]
     return [*parts, "\n".join(notes)] if notes else parts

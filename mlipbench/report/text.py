@@ -24,7 +24,9 @@ _LATEX: Final = MappingProxyType(
         **{char: f"\\{char}" for char in "&%$#_{}"},
     }
 )
-_FORMULA: Final = ("=", "+", "-", "@")
+_LIST: Final = re.compile(r"^([-+]|\d+[.)])(?=\s|$)")
+_FORMULA: Final = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a formula begins with; some spreadsheets take the full-width forms as well."""
 
 
 def clean(text: str) -> str:
@@ -39,7 +41,7 @@ def clean(text: str) -> str:
 def escape_markdown(text: str) -> str:
     """Return one line that Markdown shows as it is, in a table's cell too."""
     harmless = clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _MARKDOWN.sub(r"\\\1", harmless)
+    return _LIST.sub(lambda mark: f"{mark[0][:-1]}\\{mark[0][-1]}", _MARKDOWN.sub(r"\\\1", harmless))
 
 
 def escape_latex(text: str) -> str:
@@ -51,8 +53,3 @@ def escape_csv(text: str) -> str:
     """Return one line that no spreadsheet takes for a formula."""
     harmless = clean(text)
     return f"'{harmless}" if harmless.startswith(_FORMULA) else harmless
-
-
-def unescape_csv(text: str) -> str:
-    """Undo `escape_csv`."""
-    return text[1:] if text.startswith(tuple(f"'{char}" for char in _FORMULA)) else text

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from mlipbench.errors import MlipbenchError
     from mlipbench.report.collect import RunRecord
     from mlipbench.report.table import Table
 
@@ -33,18 +34,19 @@ class Leaderboard:
     tables: tuple[Table, ...]
 
 
-def write(records: Sequence[RunRecord], directory: Path) -> Leaderboard:
+def write(records: Sequence[RunRecord], directory: Path, problems: list[MlipbenchError] | None = None) -> Leaderboard:
     """Write ``leaderboard.csv`` and ``leaderboard.md``, each whole or not at all.
 
     Args:
         records: What `collect` found.
         directory: Where to write; made if it does not exist.
+        problems: Takes what is wrong with files of scores; without it damaged ones are raised.
 
     Raises:
         MlipbenchError: The files cannot be written.
         ResultsError: A file of scores is damaged.
     """
-    tables = build_tables(records)
+    tables = build_tables(records, problems)
     board = Leaderboard(directory / "leaderboard.csv", directory / "leaderboard.md", tables)
     write_atomically(board.csv, to_csv(leaderboard_rows(records)).encode())
     write_atomically(board.markdown, to_markdown(records, tables).encode())
@@ -67,7 +69,11 @@ class Publication:
 
 
 def publish(
-    records: Sequence[RunRecord], board: Leaderboard, directory: Path, figures_in: Path | None = None
+    records: Sequence[RunRecord],
+    board: Leaderboard,
+    directory: Path,
+    figures_in: Path | None = None,
+    problems: list[MlipbenchError] | None = None,
 ) -> Publication:
     """Write ``leaderboard.html`` and ``leaderboard.tex``, and the plots where that is wanted.
 
@@ -76,6 +82,7 @@ def publish(
         board: What `write` made of them.
         directory: Where to write; made if it does not exist.
         figures_in: Where to write the plots, None where they stand on the page alone.
+        problems: Takes what is wrong with files of scores; without it damaged ones are raised.
 
     Raises:
         MlipbenchError: The files cannot be written.
@@ -88,6 +95,6 @@ def publish(
 
     found = figures(records, board.tables)
     html, latex = directory / "leaderboard.html", directory / "leaderboard.tex"
-    write_atomically(html, to_html(records, board.tables, found).encode())
+    write_atomically(html, to_html(records, board.tables, found, problems).encode())
     write_atomically(latex, to_latex(board.tables).encode())
     return Publication(html, latex, () if figures_in is None else write_figures(found, figures_in))

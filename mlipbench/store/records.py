@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMA_VERSION: Final = 1
+_SCORE: Final = "rebuild it with `mlipbench score`"
 
 
 class _Record(BaseModel):
@@ -308,10 +309,12 @@ def read_metrics(path: Path) -> list[MetricRecord]:
     Raises:
         ResultsError: The file is missing, damaged or of another schema version.
     """
-    return _read(path, MetricsFile).metrics
+    if not path.exists() and (path.parent / "manifest.json").exists():
+        raise ResultsError("there is no such file", file=path, remedy=_SCORE)
+    return _read(path, MetricsFile, _SCORE).metrics
 
 
-def _read(path: Path, kind: type[_AnyRecord]) -> _AnyRecord:
+def _read(path: Path, kind: type[_AnyRecord], remedy: str = "restore it, or remove the run") -> _AnyRecord:
     try:
         return kind.model_validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -319,6 +322,15 @@ def _read(path: Path, kind: type[_AnyRecord]) -> _AnyRecord:
     except OSError as error:
         raise ResultsError(f"cannot be read ({error.strerror})", file=path, remedy="is this a run directory?") from None
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or None
-        raise ResultsError(f"damaged or of another version: {first['msg']}", file=path, where=where) from None
+        raise _damaged(error, path, remedy) from None
+
+
+def _damaged(error: ValidationError, path: Path, remedy: str) -> ResultsError:
+    """Return what is wrong with a file; another version goes before all that follows from it."""
+    problems = error.errors(include_url=False)
+    version = next((one["input"] for one in problems if one["loc"] == ("schema_version",)), None)
+    if isinstance(version, int):
+        problem = f"is version {version}, and this mlipbench reads version {SCHEMA_VERSION}"
+        return ResultsError(problem, file=path, where="schema_version", remedy="use the mlipbench that wrote it")
+    where = ".".join(str(part) for part in problems[0]["loc"]) or None
+    return ResultsError(f"damaged: {problems[0]['msg']}", file=path, where=where, remedy=remedy)

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from mlipbench.report.layout import blocks
-from mlipbench.status import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from mlipbench.report.layout import Block
     from mlipbench.report.page.anchors import Anchors
     from mlipbench.report.table import Cell, Column, Table, TableRow
-
-_PUBLISHED: Final = "Published, not measured here; never ranked with measured rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +58,6 @@ class GridRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
-    """Rows that are sorted among themselves.
-
-    Attributes:
-        title: What sets them apart; empty for measured rows.
-        rows: The rows.
-    """
-
-    title: str
-    rows: tuple[GridRow, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Head:
     """The head of a column.
 
@@ -98,13 +80,13 @@ class Grid:
         caption: What they have in common, and where they belong.
         title: What they have in common; empty where they are the whole table.
         heads: The columns.
-        bodies: Measured rows, and published ones where there are any.
+        rows: One for each run, or model of a publication.
     """
 
     caption: str
     title: str
     heads: tuple[Head, ...]
-    bodies: tuple[Body, ...]
+    rows: tuple[GridRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +100,7 @@ class Section:
         grids: The table in pieces that can be read.
         footnotes: Texts of the footnotes; number 1 is the first.
         n_rows: Rows of every grid.
+        published: Whether the numbers are published ones.
     """
 
     anchor: str
@@ -126,6 +109,7 @@ class Section:
     grids: tuple[Grid, ...]
     footnotes: tuple[str, ...]
     n_rows: int
+    published: bool
 
 
 def section(table: Table, anchors: Anchors) -> Section:
@@ -135,10 +119,11 @@ def section(table: Table, anchors: Anchors) -> Section:
         table: The table.
         anchors: Where runs and numbers stand.
     """
-    title = f"{table.dataset}: {table.task}" + (f", table {table.part}" if table.part else "")
+    title = table.heading
     grids = tuple(_grid(table, block, title, anchors) for block in blocks(table))
     anchor = anchors.take("table", title)
-    return Section(anchor, title, table.about, grids, table.footnotes, len(table.rows))
+    published = bool(table.published)
+    return Section(anchor, title, table.about, grids, table.footnotes, len(table.rows), published)
 
 
 def _grid(table: Table, block: Block, title: str, anchors: Anchors) -> Grid:
@@ -147,16 +132,7 @@ def _grid(table: Table, block: Block, title: str, anchors: Anchors) -> Grid:
         Head(label, column.direction.value, column.notes) for label, column in zip(block.labels, columns, strict=True)
     )
     caption = f"{title}. {block.title}" if block.title else title
-    return Grid(caption, block.title, heads, tuple(_bodies(table.rows, block, columns, anchors)))
-
-
-def _bodies(rows: Iterable[TableRow], block: Block, columns: list[Column], anchors: Anchors) -> Iterator[Body]:
-    bodies: dict[str, list[GridRow]] = {}
-    for row in rows:
-        published = row.run is not None and row.run.source is Source.PUBLISHED
-        bodies.setdefault(_PUBLISHED if published else "", []).append(_row(row, block, columns, anchors))
-    for title in sorted(bodies):
-        yield Body(title, tuple(bodies[title]))
+    return Grid(caption, block.title, heads, tuple(_row(row, block, columns, anchors) for row in table.rows))
 
 
 def _row(row: TableRow, block: Block, columns: list[Column], anchors: Anchors) -> GridRow:
@@ -165,9 +141,10 @@ def _row(row: TableRow, block: Block, columns: list[Column], anchors: Anchors) -
         for position, column in zip(block.columns, columns, strict=True)
     )
     href = "" if row.run is None else anchors.run(row.run)
-    model = row.model if row.run is None else row.run.model
+    measured = row.run is not None and row.run.reference is None
+    model = row.run.model if row.run is not None and measured else row.model
     own = row.run.run_id if row.run is not None and row.model != model else ""
-    about = " · ".join(filter(None, [row.variant, row.training, own]))
+    about = " · ".join(filter(None, [row.variant if measured else "", row.training, own]))
     return GridRow(model, about, href, row.unranked or "", row.notes, tuple(cells))
 
 

@@ -19,6 +19,7 @@ from mlipbench.report.text import clean
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mlipbench.errors import MlipbenchError
     from mlipbench.report.collect import RunRecord
     from mlipbench.report.plots.figure import Figure
     from mlipbench.report.table import Table
@@ -26,13 +27,19 @@ if TYPE_CHECKING:
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 
 
-def to_html(records: Sequence[RunRecord], tables: Sequence[Table], figures: Sequence[Figure]) -> str:
+def to_html(
+    records: Sequence[RunRecord],
+    tables: Sequence[Table],
+    figures: Sequence[Figure],
+    problems: list[MlipbenchError] | None = None,
+) -> str:
     """Return the leaderboard as one page without links to other files.
 
     Args:
         records: What `collect` found.
         tables: What `build_tables` made of them.
         figures: What `plots.figures` made of them.
+        problems: Takes what is wrong with files of scores; without it damaged ones are raised.
 
     Raises:
         ResultsError: A file of scores is damaged.
@@ -53,7 +60,7 @@ def to_html(records: Sequence[RunRecord], tables: Sequence[Table], figures: Sequ
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    anchors, scores = Anchors(records), ScoreReader()
+    anchors, scores = Anchors(records), ScoreReader(problems)
     scripts = [plotting_library()] if figures else []
     scripts.append((_TEMPLATES / "page.js").read_text(encoding="utf-8"))
     return environment.get_template("page.html.j2").render(

@@ -114,12 +114,13 @@ def run_section(run: RunRecord, anchors: Anchors, scores: ScoreReader) -> RunSec
         ResultsError: A file of scores is damaged.
     """
     manifest = run.manifest
-    seed = "" if run.seed is None else f", seed {run.seed}"
+    reference = run.reference
+    published = "" if reference is None else f"published, {reference.publication.publication}, {reference.table.place}"
     return RunSection(
         anchor=anchors.run(run),
-        title=f"{run.model}, {run.variant}{seed}" if run.variant else f"{run.model}{seed}",
-        summary="published" if manifest is None else f"suite {manifest.suite.name}, {manifest.started[:10]}",
-        citation=run.citation,
+        title=f"{run.model}, {run.variant}, seed {run.seed}" if reference is None else reference.row.name,
+        summary=published if manifest is None else f"suite {manifest.suite.name}, {manifest.started[:10]}",
+        citation="" if reference is None else f"{reference.citation}, {reference.publication.url}",
         commands=() if manifest is None else tuple(_commands(manifest)),
         caution="" if manifest is None else _caution(manifest),
         facts=() if manifest is None else tuple(_facts(manifest)),

@@ -114,12 +114,11 @@ def _points(table: Table, position: int, column: Column, costs: dict[int, dict[s
             ranked = counts(row.cells[position])
             points.append({"model": label(row), "ranked": ranked, "cost": cost["value"], **ends, **error})
     front = pareto_front([(point["cost"], point["value"]) for point in points if point["ranked"]])
-    return [point | _on_front(point, front) for point in points]
-
-
-def _on_front(point: dict[str, Any], front: frozenset[tuple[float, float]]) -> dict[str, Any]:
-    on = point["ranked"] and (point["cost"], point["value"]) in front
-    return {"front": True, "front_value": point["value"]} if on else {"front": False}
+    for place, point in enumerate(points):
+        point["front"] = point["ranked"] and (point["cost"], point["value"]) in front
+        if point["front"] or (place == 0 and not front):  # one point makes no line, none no extent
+            point["front_value"] = point["value"]
+    return points
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> frozenset[tuple[float, float]]:

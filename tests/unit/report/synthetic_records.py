@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from synthetic_runs import Run
 
 from mlipbench.report.collect import RunRecord
+from mlipbench.report.published import Publication, Reference
 from mlipbench.status import Source
 from mlipbench.store.records import Manifest, MetricRecord
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -34,8 +38,8 @@ def number(metric: str, value: float | None, **fields: Any) -> MetricRecord:
     return MetricRecord.model_validate(known | {"metric": metric, "value": value} | fields)
 
 
-def run(model: str, *numbers: MetricRecord, **manifest: Any) -> RunRecord:
-    """Return a run without scores."""
+def run(model: str, *numbers: MetricRecord, directory: Path | None = None, **manifest: Any) -> RunRecord:
+    """Return a run, with scores if these lie in a directory; without them it is not ranked."""
     run_id = f"20260102T030405Z-{model}"
     splits = [
         {"task": one.task, "dataset": one.dataset, "split": one.split, "role": "evaluate", "status": "ok",
@@ -50,13 +54,32 @@ def run(model: str, *numbers: MetricRecord, **manifest: Any) -> RunRecord:
         source=Source.MEASURED,
         metrics=numbers,
         run_id=run_id,
+        directory=directory,
         manifest=Manifest.model_validate(content),
     )
 
 
-def published(model: str, *numbers: MetricRecord) -> RunRecord:
-    """Return a model of a publication."""
-    return RunRecord(model, "", None, Source.PUBLISHED, numbers, citation="Doe 2024, table 2")
+def published(name: str, printed: str, metric: str = "energy_mae") -> RunRecord:
+    """Return a model of a publication with one number on the split ``test`` of ``toys``, printed in meV."""
+    content = {
+        "publication": "Doe 2024",
+        "citation": "J. Doe, Toys",
+        "url": "https://example.org/toys",
+        "tables": [
+            {
+                "name": "toys",
+                "place": "table 2",
+                "protocol": {"dataset": "toys", "description": "as it was done"},
+                "training": "trained-on-split",
+                "columns": [{"task": "s2ef", "split": "test", "metric": metric, "unit": "meV"}],
+                "rows": [{"name": name, "values": printed}],
+            }
+        ],
+    }
+    publication = Publication.model_validate(content)
+    (table,) = publication.tables
+    reference = Reference(publication, table, table.rows[0])
+    return RunRecord(name, "", None, Source.PUBLISHED, reference.metrics, reference=reference)
 
 
 def large(models: int, splits: int) -> list[RunRecord]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ class Run:
 
     def write(self, results: Path) -> Path:
         """Write the run and return its directory."""
-        run_id = f"{self.started.replace(':', '')}-{self.plan}-{self.seed}"
+        run_id = f"{self.started.replace(':', '')}-{self.plan}-{zlib.crc32(self.model.encode()):08x}-{self.seed}"
         directory = results / "runs" / "synthetic" / self.model.replace("/", "_") / run_id
         directory.mkdir(parents=True)
         errors = self._errors()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -105,10 +106,9 @@ def _bad_scores(run: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_truncated, "manifest.json: damaged or of another version"),
-        (_newer, "metrics.json: schema_version: damaged or of another version"),
+        (_truncated, "manifest.json: damaged: "),
+        (_newer, "metrics.json: schema_version: is version 2, and this mlipbench reads version 1; use "),
         (_unfinished, "holds no finished run; give the command that began it again"),
-        (_bad_scores, "test.parquet: damaged scores"),
     ],
 )
 def test_damaged_runs_are_one_line_and_exit_2(
@@ -122,6 +122,56 @@ def test_damaged_runs_are_one_line_and_exit_2(
     assert err.count("\n") == 1
     assert message in err
     assert str(b) in err
+
+
+@pytest.mark.parametrize("damage", [_truncated, _newer, _unfinished])
+def test_a_damaged_run_among_others_is_left_out_and_ends_with_3(
+    damage: Callable[[Path], None], make_run: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b, c = make_run("a", error=0.2), make_run("b"), make_run("c", error=0.1, draw=2)
+    damage(b)
+    assert main(["compare", str(a), str(b), str(c)]) == ExitCode.TASKS_FAILED
+    out, err = capsys.readouterr()
+    assert "B: c" in out
+    assert "better" in out
+    assert err.count("\n") == 1
+    assert str(b) in err
+
+
+def test_two_runs_of_one_id_are_not_compared(
+    make_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, c = make_run("a", error=0.2), make_run("c", error=0.1, plan="other")
+    copy = tmp_path / "copy"
+    shutil.copytree(a, copy)
+    assert main(["compare", str(a), str(copy), str(c)]) == ExitCode.TASKS_FAILED
+    out, err = capsys.readouterr()
+    assert "B: c" in out
+    assert err == f"mlipbench: {copy}: run_id: has the id of the run in {a}; name each run once\n"
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (_bad_scores, "test.parquet: damaged scores"),
+        (
+            lambda run: next(run.glob("scores/*/*/*.parquet")).unlink(),
+            "test.parquet: there is no such file; rebuild it",
+        ),
+    ],
+)
+def test_what_has_no_scores_is_not_compared_but_the_rest_is(
+    damage: Callable[[Path], None], said: str, make_run: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b, c = make_run("a", error=0.2), make_run("b"), make_run("c", error=0.1, draw=2)
+    damage(b)
+    assert main(["compare", str(a), str(b), str(c)]) == ExitCode.TASKS_FAILED
+    out, err = capsys.readouterr()
+    assert "there are no scores of B" in out
+    assert "better" in out
+    assert err.count("\n") == 1
+    assert said in err
+    assert main(["compare", str(a), str(b)]) == ExitCode.NOTHING
 
 
 def test_wrong_use_is_one_line_and_exit_2(make_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

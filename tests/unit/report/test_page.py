@@ -139,7 +139,7 @@ def test_nothing_on_the_page_refers_to_another_file() -> None:
 
 
 def test_every_number_links_to_its_row_and_every_name_is_unique() -> None:
-    page = page_of(*large(3, 2), published("paper", number("energy_mae", 0.3, split="split-0")))
+    page = page_of(*large(3, 2), published("paper", "300"))
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(set(ids)) == len(ids)
     links = {str(link["href"])[1:] for link in page.all("a")}
@@ -158,13 +158,12 @@ def test_tables_can_be_read_aloud() -> None:
     assert {control.get("type") for control in page.all("button")} == {"button"}
 
 
-def test_published_rows_stand_in_a_body_of_their_own() -> None:
-    record = number("energy_mae", 0.1)
-    page = page_of(run("one", record), published("paper", record))
-    bodies = [body.get("class") for body in page.all("tbody")]
-    assert bodies.count("published") == 1
-    assert "Published, not measured here; never ranked with measured rows" in page.text
-    assert "Published, not measured: Doe 2024, table 2" in page.text
+def test_published_tables_stand_apart() -> None:
+    page = page_of(run("one", number("energy_mae", 0.1)), published("paper", "90.0"))
+    assert [section.get("class") for section in page.all("section")][:2] == ["board", "board published"]
+    assert "Published, not measured here; never ranked with measured numbers." in page.text
+    assert "Published, not measured: J. Doe, Toys, table 2, https://example.org/toys" in page.text
+    assert "90.0" in page.text
 
 
 def test_a_run_says_where_its_numbers_come_from() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from synthetic_records import HOSTILE, number, published, run
@@ -12,6 +12,9 @@ from mlipbench.report.plots.pareto import pareto_front
 from mlipbench.report.plots.theme import config
 from mlipbench.report.table import build_tables
 from mlipbench.report.text import clean
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def drawn(*records: Any) -> dict[str, Figure]:
@@ -47,11 +50,19 @@ def test_the_front_is_what_nobody_beats_in_both(points, front) -> None:
     assert pareto_front(points) == front
 
 
-def test_errors_are_drawn_against_what_the_same_run_costs_on_the_same_split() -> None:
-    slow = run("slow", number("energy_mae", 0.1), cost("latency_p50", 20.0), cost("flops", 4.0, unit="GFLOP"))
-    fast = run("fast", number("energy_mae", 0.2), cost("latency_p50", 5.0), cost("flops", 1.0, unit="GFLOP"))
-    worse = run("worse", number("energy_mae", 0.3), cost("latency_p50", 6.0))
-    paper = published("paper", number("energy_mae", 0.001))
+def test_errors_are_drawn_against_what_the_same_run_costs_on_the_same_split(scored: Path) -> None:
+    told = {"slow": (0.1, 20.0, 4.0), "fast": (0.2, 5.0, 1.0), "worse": (0.3, 6.0, 2.0)}
+    slow, fast, worse = (
+        run(
+            name,
+            number("energy_mae", error),
+            cost("latency_p50", time),
+            cost("flops", operations, unit="GFLOP"),
+            directory=scored,
+        )
+        for name, (error, time, operations) in told.items()
+    )
+    paper = published("paper", "1.0")
     found = drawn(slow, fast, worse, paper)
     assert set(found) == {"pareto-toys-test-latency-median", "pareto-toys-test-flops-energy-and-forces"}
     values = {value["model"]: value for value in found["pareto-toys-test-latency-median"].spec["data"]["values"]}
@@ -72,9 +83,9 @@ def test_errors_are_drawn_against_parameters() -> None:
     assert {value["model"]: value["cost"] for value in figure.spec["data"]["values"]} == sizes
 
 
-def test_who_is_not_ranked_is_drawn_but_not_on_the_front() -> None:
+def test_who_is_not_ranked_is_drawn_but_not_on_the_front(scored: Path) -> None:
     records = [
-        run("ranked", number("energy_mae", 0.2), environment={"parameters": 10}),
+        run("ranked", number("energy_mae", 0.2), environment={"parameters": 10}, directory=scored),
         run("seen", number("energy_mae", 0.1, relation="contaminated"), environment={"parameters": 5}),
         run("partly", number("energy_mae", 0.1, status="partial", reason="x"), environment={"parameters": 5}),
     ]

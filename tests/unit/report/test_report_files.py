@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mlipbench.cli.app import main
-from mlipbench.errors import ResultsError
 from mlipbench.report.collect import collect
-from mlipbench.report.rows import COLUMNS, leaderboard_rows, read_published, to_csv
-from mlipbench.report.table import build_tables
+from mlipbench.report.rows import leaderboard_rows, to_csv
 from mlipbench.report.write import write
 
 if TYPE_CHECKING:
@@ -22,25 +20,30 @@ if TYPE_CHECKING:
 
 HEADER = (
     "model,variant,training,seed,dataset,split,task,metric,value,unit,direction,ci_low,ci_high,two_way_low,two_way_high,"
-    "n,n_failed,status,reason,source,comparability_key,run_id"
+    "n,n_failed,status,reason,source,comparability_key,run_id,citation,distance"
 )
-PUBLISHED = {
-    "model": "paper-net", "dataset": "toys", "split": "test", "task": "s2ef", "metric": "forces_mae",
-    "value": "0.0425", "unit": "eV/Å", "direction": "lower", "source": "published", "citation": "Doe 2024, table 2",
-}  # fmt: skip
+PUBLISHED = """\
+publication: doe
+citation: Doe, Of nets, 2024
+url: https://example.org/nets
+tables:
+  - name: main
+    place: Table 2
+    training: zero-shot
+    protocol: {dataset: toys, description: Toys as they are.}
+    columns: [{task: s2ef, split: test, metric: forces_mae, unit: meV/Å}]
+    rows: [{name: PaperNet, model: paper-net, values: "42.50"}]
+"""
 
 
 def read(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def published_file(folder: Path, *rows: dict[str, str]) -> Path:
+def published_file(folder: Path, text: str = PUBLISHED) -> Path:
     folder.mkdir(parents=True)
-    with (folder / "rows.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, [*COLUMNS, "citation"])
-        writer.writeheader()
-        writer.writerows(rows)
-    return folder / "rows.csv"
+    (folder / "rows.yaml").write_text(text, encoding="utf-8")
+    return folder / "rows.yaml"
 
 
 def test_columns_and_exact_floats(make_run: Make, tmp_path: Path) -> None:
@@ -59,10 +62,10 @@ def test_columns_and_exact_floats(make_run: Make, tmp_path: Path) -> None:
 
 def test_the_training_of_a_number_stands_beside_it(make_run: Make, tmp_path: Path) -> None:
     make_run("one", record={"relation": "fine-tuned", "training": "a sentence"})
-    published_file(tmp_path / "results" / "published", PUBLISHED, PUBLISHED | {"model": "b", "training": "zero-shot"})
+    published_file(tmp_path / "results" / "published")
     records = collect([tmp_path / "results"])
     rows = {row["model"]: row["training"] for row in read(to_csv(leaderboard_rows(records)))}
-    assert rows == {"one": "fine-tuned", "paper-net": "unknown", "b": "zero-shot"}
+    assert rows == {"one": "fine-tuned", "paper-net": "zero-shot"}
 
 
 def test_order_does_not_depend_on_the_order_of_reading(make_run: Make) -> None:
@@ -82,39 +85,6 @@ def test_negative_numbers_are_numbers(make_run: Make, tmp_path: Path) -> None:
     make_run("one", metrics=("forces_cosine_similarity",), record={"value": -0.25, "ci_low": -0.5, "ci_high": 0.0})
     (row,) = read(to_csv(leaderboard_rows(collect([tmp_path / "results"]))))
     assert (row["value"], row["ci_low"], row["ci_high"]) == ("-0.25", "-0.5", "0.0")
-
-
-def test_published_rows_stand_apart_with_their_citation(make_run: Make, tmp_path: Path) -> None:
-    make_run("one")
-    published_file(tmp_path / "results" / "published", PUBLISHED)
-    records = collect([tmp_path / "results"])
-    assert [record.source.value for record in records] == ["measured", "published"]
-    tables = build_tables(records)
-    assert [len(table.rows) for table in tables] == [1, 1]
-    assert tables[1].footnotes == ("published, not measured: Doe 2024, table 2",)
-    assert read(to_csv(leaderboard_rows(records)))[1]["value"] == "0.0425"
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"citation": ""}, "line 2: a published number needs a citation"),
-        ({"value": "much"}, "line 2, value: "),
-        ({"direction": "up"}, "line 2, direction: "),
-        ({"training": "some"}, "line 2: training: 'some' is none of trained-on-split, "),
-    ],
-)
-def test_invalid_published_rows_are_named(tmp_path: Path, change: dict[str, str], message: str) -> None:
-    path = published_file(tmp_path / "published", PUBLISHED | change)
-    with pytest.raises(ResultsError, match=rf"rows\.csv: {message}"):
-        read_published(path)
-
-
-def test_published_files_need_all_columns(tmp_path: Path) -> None:
-    path = tmp_path / "rows.csv"
-    path.write_text("model,value\nx,1\n", encoding="utf-8")
-    with pytest.raises(ResultsError, match=r"columns are missing: .*citation"):
-        read_published(path)
 
 
 def test_files_are_written_whole(make_run: Make, tmp_path: Path) -> None:
@@ -139,7 +109,7 @@ def test_report_writes_beside_the_runs_it_was_given(
 
 def test_report_prefers_records_to_runs(make_run: Make, tmp_path: Path) -> None:
     make_run("one")
-    published_file(tmp_path / "results" / "published", PUBLISHED)
+    published_file(tmp_path / "results" / "published")
     results = ["--results", str(tmp_path / "results")]
     assert main(["report", *results]) == 0
     text = (tmp_path / "results" / "leaderboard.csv").read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
 "use strict";
 
-/* Tables: a button in each head sorts the rows of every body, numbers first; the third press restores the order. */
+/* Tables: a button in each head sorts the rows, numbers first; the third press restores the order. */
 
 const NEXT = {
   lower: { none: "ascending", ascending: "descending", descending: "none" },
@@ -22,19 +22,17 @@ function sortBy(table, head) {
   for (const other of table.tHead.rows[0].cells) other.ariaSort = "none";
   head.ariaSort = state;
   const sign = state === "descending" ? -1 : 1;
-  for (const body of table.tBodies) {
-    const rows = [...body.rows].filter((row) => !row.classList.contains("divider"));
-    rows.sort((a, b) =>
-      state === "none"
-        ? a.dataset.order - b.dataset.order
-        : compare(keyOf(a, head.cellIndex), keyOf(b, head.cellIndex), sign),
-    );
-    body.append(...rows);
-  }
+  const [body] = table.tBodies;
+  const rows = [...body.rows].sort((a, b) =>
+    state === "none"
+      ? a.dataset.order - b.dataset.order
+      : compare(keyOf(a, head.cellIndex), keyOf(b, head.cellIndex), sign),
+  );
+  body.append(...rows);
 }
 
 for (const table of document.querySelectorAll(".board table")) {
-  for (const body of table.tBodies) [...body.rows].forEach((row, order) => (row.dataset.order = order));
+  [...table.tBodies[0].rows].forEach((row, order) => (row.dataset.order = order));
   for (const head of table.tHead.rows[0].cells) {
     const button = document.createElement("button");
     button.type = "button";
@@ -58,7 +56,7 @@ for (const section of document.querySelectorAll(".board")) {
     let shown = 0;
     let all = 0;
     for (const [number, table] of section.querySelectorAll("table").entries()) {
-      for (const row of table.querySelectorAll("tbody tr:not(.divider)")) {
+      for (const row of table.querySelectorAll("tbody tr")) {
         const text = row.cells[0].textContent.toLowerCase();
         row.hidden = !words.every((word) => text.includes(word));
         if (number === 0) {
