@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 SCHEMA_VERSION: Final = 1
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
+    """What stands in one file of a run, or a part of it; unknown fields are refused."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
 
 
-_AnyRecord = TypeVar("_AnyRecord", bound=_Record)
+AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
-class SuiteIdentity(_Record):
+class SuiteIdentity(Record):
     """Which suite was run.
 
     Attributes:
@@ -40,7 +42,7 @@ class SuiteIdentity(_Record):
     units: tuple[str, ...] = ()
 
 
-class DatasetIdentity(_Record):
+class DatasetIdentity(Record):
     """Which data were used.
 
     Attributes:
@@ -66,7 +68,7 @@ class DatasetIdentity(_Record):
     factors_sha256: str | None = None
 
 
-class VariantRecord(_Record):
+class VariantRecord(Record):
     """The settings a card was run with."""
 
     name: str
@@ -76,7 +78,7 @@ class VariantRecord(_Record):
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
-class ModelIdentity(_Record):
+class ModelIdentity(Record):
     """Which model was run."""
 
     name: str
@@ -86,7 +88,7 @@ class ModelIdentity(_Record):
     trusted_by_user: bool = False
 
 
-class SplitRecord(_Record):
+class SplitRecord(Record):
     """What became of one split of one task.
 
     Attributes:
@@ -128,7 +130,7 @@ class SplitRecord(_Record):
     places: list[int] | None = None
 
 
-class RouteRecord(_Record):
+class RouteRecord(Record):
     """How energies of one dataset are compared.
 
     Attributes:
@@ -146,7 +148,7 @@ class RouteRecord(_Record):
     refusal: str | None = None
 
 
-class CellRecord(_Record):
+class CellRecord(Record):
     """One number the table is to hold, as planned; see `MetricRecord` for the fields."""
 
     task: Task
@@ -161,7 +163,7 @@ class CellRecord(_Record):
     training: str | None = None
 
 
-class EnvironmentRecord(_Record):
+class EnvironmentRecord(Record):
     """What a model ran in.
 
     Attributes:
@@ -182,7 +184,7 @@ class EnvironmentRecord(_Record):
     parameters: int | None = None
 
 
-class Manifest(_Record):
+class Manifest(Record):
     """Everything known of one run: one suite, one model variant, one seed."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -210,7 +212,7 @@ class Manifest(_Record):
     environment: EnvironmentRecord = Field(default_factory=EnvironmentRecord)
 
 
-class MetricRecord(_Record):
+class MetricRecord(Record):
     """One number of one run, or why it is missing.
 
     Attributes:
@@ -258,7 +260,7 @@ class MetricRecord(_Record):
     training: str | None = None
 
 
-class CostRecord(_Record):
+class CostRecord(Record):
     """What is known of the cost of a model on a split besides its timed calls.
 
     Attributes:
@@ -277,7 +279,7 @@ class CostRecord(_Record):
     parity: ParityFacts | None = None
 
 
-class MetricsFile(_Record):
+class MetricsFile(Record):
     """Contents of ``metrics.json``."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -290,7 +292,7 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         ResultsError: The file is missing, damaged or of another schema version.
     """
-    return _read(path, Manifest)
+    return read_record(path, Manifest)
 
 
 def read_cost(path: Path) -> CostRecord:
@@ -299,7 +301,7 @@ def read_cost(path: Path) -> CostRecord:
     Raises:
         ResultsError: The file is missing, damaged or of another schema version.
     """
-    return _read(path, CostRecord)
+    return read_record(path, CostRecord)
 
 
 def read_metrics(path: Path) -> list[MetricRecord]:
@@ -308,10 +310,19 @@ def read_metrics(path: Path) -> list[MetricRecord]:
     Raises:
         ResultsError: The file is missing, damaged or of another schema version.
     """
-    return _read(path, MetricsFile).metrics
+    return read_record(path, MetricsFile).metrics
 
 
-def _read(path: Path, kind: type[_AnyRecord]) -> _AnyRecord:
+def read_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
+    """Read a file that holds one record.
+
+    Args:
+        path: The file.
+        kind: Class of the record.
+
+    Raises:
+        ResultsError: The file is missing, damaged or of another schema version.
+    """
     try:
         return kind.model_validate_json(path.read_bytes())
     except FileNotFoundError:
