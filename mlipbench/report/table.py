@@ -51,6 +51,7 @@ class Column:
         notes: Numbers of footnotes.
         about: Of costs, what the metric is about.
         conditions: Of times, the device they were measured on.
+        factor: What stored numbers are multiplied by to be in `unit`.
     """
 
     split: str
@@ -62,6 +63,7 @@ class Column:
     notes: tuple[int, ...] = ()
     about: str = ""
     conditions: str = ""
+    factor: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +75,14 @@ class Cell:
         best: Whether the model cannot be told apart from the best of the column; False where nothing was compared.
         notes: Numbers of footnotes.
         record: The number as stored; None where the run has none in this column.
+        unranked: Why the number was not compared with others, None where it was or is no number.
     """
 
     text: str
     best: bool = False
     notes: tuple[int, ...] = ()
     record: MetricRecord | None = None
+    unranked: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,8 @@ class TableRow:
         training: How the training data relate to the splits: one `Training`, or several where the splits differ.
         cells: One for each column.
         notes: Numbers of footnotes.
+        unranked: Why none of its numbers was compared with others, None where one was or the reasons differ.
+        run: Where the numbers come from.
     """
 
     model: str
@@ -98,6 +104,8 @@ class TableRow:
     training: str
     cells: tuple[Cell, ...]
     notes: tuple[int, ...] = ()
+    unranked: str | None = None
+    run: RunRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +173,7 @@ def _table(group: Group, scores: ScoreReader) -> Table:
             )
             for one, column in zip(shown, columns, strict=True)
         )
-        rows.append(TableRow(model, variant, _training(by_run[number]), cells, marks))
+        rows.append(TableRow(model, variant, _training(by_run[number]), cells, marks, run=group.runs[number]))
     return Table(group.task, group.dataset, group.part, columns, tuple(rows), notes.texts, about_data(group))
 
 
@@ -192,7 +200,9 @@ def _column(
     conditions = _conditions(group, by_column[one.number]) if definition and definition.timed else ""
     about = definition.about if definition and key.task == Task.EFFICIENCY else ""
     head = split_head(group, key.split)
-    return Column(key.split, head, key.metric, title, one.unit.name, direction, marks, about, conditions)
+    return Column(
+        key.split, head, key.metric, title, one.unit.name, direction, marks, about, conditions, one.unit.factor
+    )
 
 
 def _conditions(group: Group, records: Sequence[MetricRecord | None]) -> str:

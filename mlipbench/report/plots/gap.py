@@ -1,17 +1,76 @@
-"""Placeholder."""
+"""How much larger errors are out of the training domain."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from mlipbench.datasets.entry import GAP
+from mlipbench.report.plots.figure import Figure
+from mlipbench.report.plots.parts import PANEL, first_unit, label, measured, name_of, number, quantity, table_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from mlipbench.report.collect import RunRecord
-    from mlipbench.report.plots.figure import Figure
     from mlipbench.report.table import Table
 
 
-def figures(records: Sequence[RunRecord], tables: Sequence[Table]) -> Iterator[Figure]:  # noqa: ARG001
-    """Yield nothing."""
-    yield from ()
+def figures(records: Sequence[RunRecord], tables: Sequence[Table]) -> Iterator[Figure]:  # noqa: ARG001  # as all kinds
+    """Yield the gaps between splits, of every model in every metric that has one.
+
+    Args:
+        records: What `collect` found.
+        tables: What `build_tables` made of them.
+    """
+    for table in tables:
+        metrics = dict.fromkeys(column.metric for column in table.columns if column.split == GAP)
+        columns = [found for found in first_unit(table.columns, *metrics) if found[1].split == GAP]
+        values: list[dict[str, Any]] = [
+            {"model": label(row), "panel": quantity(column), **number(row.cells[position], column)}
+            for position, column in columns
+            for row in measured(table)
+            if number(row.cells[position], column)
+        ]
+        if values:
+            head = columns[0][1].head
+            yield Figure(
+                name=name_of("gap", table.task, table_name(table)),
+                title=f"{table.dataset}: {head}",
+                description=(
+                    f"{head} of every measured model: mean over splits out of the training domain minus the split "
+                    "inside it, with 95 % intervals. At zero a model is as good out of its domain as in it."
+                ),
+                spec=_spec(values),
+            )
+
+
+def _spec(values: list[dict[str, Any]]) -> dict[str, Any]:
+    x = {"field": "value", "type": "quantitative", "title": "Gap"}
+    y = {"field": "model", "type": "nominal", "title": None, "sort": None}
+    tooltip = [
+        {"field": "model", "title": "Model"},
+        {"field": "value", "type": "quantitative", "title": "Gap"},
+        {"field": "low", "type": "quantitative", "title": "95 % from"},
+        {"field": "high", "type": "quantitative", "title": "to"},
+    ]
+    return {
+        "data": {"values": values},
+        "facet": {"field": "panel", "type": "nominal", "title": None, "sort": None},
+        "columns": 2,
+        "spec": {
+            "width": PANEL,
+            "height": {"step": 20},
+            "layer": [
+                {"mark": {"type": "rule", "style": "guide"}, "encoding": {"x": {"datum": 0}}},
+                {
+                    "mark": {"type": "rule"},
+                    "encoding": {"x": x | {"field": "low"}, "x2": {"field": "high"}, "y": y},
+                },
+                {
+                    "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
+                    "encoding": {"x": x, "y": y, "tooltip": tooltip},
+                },
+            ],
+        },
+        "resolve": {"scale": {"x": "independent"}},
+    }

@@ -1,17 +1,163 @@
-"""Placeholder."""
+"""Errors against costs, with the models that no other beats in both."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
+
+from mlipbench.report.plots.figure import Figure
+from mlipbench.report.plots.parts import (
+    HEIGHT,
+    PANEL,
+    counts,
+    first_unit,
+    label,
+    measured,
+    models,
+    name_of,
+    number,
+    quantity,
+    table_name,
+)
+from mlipbench.status import Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from mlipbench.report.collect import RunRecord
-    from mlipbench.report.plots.figure import Figure
-    from mlipbench.report.table import Table
+    from mlipbench.report.table import Column, Table, TableRow
+
+_ERRORS: Final = ("energy_mae", "forces_mae")
+_COSTS: Final = ("latency_p50", "flops")
+_PARAMETERS: Final = "Parameters"
 
 
-def figures(records: Sequence[RunRecord], tables: Sequence[Table]) -> Iterator[Figure]:  # noqa: ARG001
-    """Yield nothing."""
-    yield from ()
+def figures(records: Sequence[RunRecord], tables: Sequence[Table]) -> Iterator[Figure]:  # noqa: ARG001  # as all kinds
+    """Yield errors against latency and FLOPs where both were measured on one split, and against parameters.
+
+    Args:
+        records: What `collect` found.
+        tables: What `build_tables` made of them.
+    """
+    for table in tables:
+        if table.task == Task.EFFICIENCY:
+            for position, cost in first_unit(table.columns, *_COSTS):
+                yield from _figure(table, quantity(cost), _costs(table, position, cost), cost.split)
+        if table.task == Task.S2EF:
+            yield from _figure(table, _PARAMETERS, _parameters(table))
+
+
+def _costs(table: Table, position: int, column: Column) -> dict[int, dict[str, float]]:
+    """Return cost and interval of the rows that have one."""
+    return {
+        place: number(row.cells[position], column)
+        for place, row in enumerate(table.rows)
+        if counts(row.cells[position])
+    }
+
+
+def _parameters(table: Table) -> dict[int, dict[str, float]]:
+    found: dict[int, dict[str, float]] = {}
+    for place, row in enumerate(table.rows):
+        manifest = None if row.run is None else row.run.manifest
+        if manifest is not None and manifest.environment.parameters:
+            found[place] = {"value": float(manifest.environment.parameters)}
+    return found
+
+
+def _figure(table: Table, cost: str, costs: dict[int, dict[str, float]], split: str | None = None) -> Iterator[Figure]:
+    """Yield the figure of one cost, where at least two models have it and an error.
+
+    Args:
+        table: The table.
+        cost: Title of the cost.
+        costs: Cost and interval by the position of the row.
+        split: The split the cost was measured on, None where it does not depend on that.
+    """
+    panels = [
+        (f"{column.head}: {quantity(column)}", _points(table, position, column, costs))
+        for position, column in first_unit(table.columns, *_ERRORS)
+        if split in {None, column.split}
+    ]
+    values = [point | {"panel": panel} for panel, points in panels if len(points) > 1 for point in points]
+    if not values:
+        return
+    fronts = {panel: [str(point["model"]) for point in points if point["front"]] for panel, points in panels}
+    best = "; ".join(f"{panel}: {', '.join(names)}" for panel, names in fronts.items() if names)
+    where = "" if split is None else f" {split}"
+    yield Figure(
+        name=name_of("pareto", table_name(table), split or "", cost.split(" (")[0]),
+        title=f"{table.dataset}{where}: error against {cost[0].lower()}{cost[1:]}",
+        description=(
+            f"Mean absolute errors of measured models against {cost}; both axes logarithmic where all numbers are "
+            f"positive. Bars are 95 % intervals. Filled and joined: no other model has both a smaller error and a "
+            f"smaller cost, by the numbers without their intervals. {best}."
+        ),
+        spec=_spec(values, cost),
+    )
+
+
+def _points(
+    table: Table, position: int, column: Column, costs: dict[int, dict[str, float]]
+) -> list[dict[str, Any]]:
+    rows: dict[int, TableRow] = dict(enumerate(table.rows))
+    taken = set(map(id, measured(table)))
+    points = []
+    for place, cost in costs.items():
+        row = rows[place]
+        if id(row) in taken and counts(row.cells[position]):
+            ends = {f"cost_{end}": cost[end] for end in ("low", "high") if end in cost}
+            points.append({"model": label(row), "cost": cost["value"], **ends, **number(row.cells[position], column)})
+    front = pareto_front([(point["cost"], point["value"]) for point in points])
+    return [point | {"front": place in front} for place, point in enumerate(points)]
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> frozenset[int]:
+    """Return the positions of the points that no other one dominates: none is as small in both and smaller in one."""
+
+    def dominated(one: tuple[float, float]) -> bool:
+        return any(other != one and other[0] <= one[0] and other[1] <= one[1] for other in points)
+
+    return frozenset(place for place, point in enumerate(points) if not dominated(point))
+
+
+def _spec(values: list[dict[str, Any]], cost: str) -> dict[str, Any]:
+    positive = all(value[field] > 0 for value in values for field in ("cost", "value", "low", "cost_low") if field in value)
+    scale = {"type": "log"} if positive else {"zero": False}
+    x = {"field": "cost", "type": "quantitative", "title": cost, "scale": scale}
+    y = {"field": "value", "type": "quantitative", "title": None, "scale": scale}
+    tooltip = [
+        {"field": "model", "title": "Model"},
+        {"field": "cost", "type": "quantitative", "title": cost},
+        {"field": "value", "type": "quantitative", "title": "Error"},
+        {"field": "low", "type": "quantitative", "title": "95 % from"},
+        {"field": "high", "type": "quantitative", "title": "to"},
+        {"field": "front", "title": "On the front"},
+    ]
+    front = [{"filter": "datum.front"}]
+    bars = {"mark": {"type": "rule"}, "encoding": {"color": models()["color"]}}
+    layers: list[dict[str, Any]] = [
+        {
+            "transform": front,
+            "mark": {"type": "line", "style": "guide", "interpolate": "step-after"},
+            "encoding": {"x": x, "y": y, "order": {"field": "cost"}},
+        },
+        bars | {"encoding": {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}, **bars["encoding"]}},
+        bars | {"encoding": {"x": x | {"field": "cost_low"}, "x2": {"field": "cost_high"}, "y": y, **bars["encoding"]}},
+        {
+            "transform": [{"filter": "!datum.front"}],
+            "mark": {"type": "point", "size": 90, "filled": False},
+            "encoding": {"x": x, "y": y, "tooltip": tooltip, **models()},
+        },
+        {
+            "transform": front,
+            "mark": {"type": "point", "size": 110, "filled": True, "opacity": 1},
+            "encoding": {"x": x, "y": y, "tooltip": tooltip, **models()},
+        },
+    ]
+    return {
+        "data": {"values": values},
+        "facet": {"field": "panel", "type": "nominal", "title": None, "sort": None},
+        "columns": 2,
+        "spec": {"width": PANEL, "height": HEIGHT, "layer": layers},
+        "resolve": {"scale": {"y": "independent"}},
+    }

@@ -13,12 +13,12 @@ _COLOURS: Final = MappingProxyType(
 )
 """After Okabe and Ito, Color Universal Design (2008): told apart by people with any colour vision; each at 4.5 to 1
 against its background."""
-_SHAPES: Final = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
+_SHAPES: Final = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
+"""One more than colours, so that 56 models look unlike each other."""
 _INK: Final = MappingProxyType({False: "#1a1a1a", True: "#e8e8e8"})
 _GRID: Final = MappingProxyType({False: "#e0e0e0", True: "#3a3f45"})
 _GUIDE: Final = MappingProxyType({False: "#6b6b6b", True: "#a0a0a0"})
 _PAPER: Final = MappingProxyType({False: "#ffffff", True: "#16191d"})
-_DASHES: Final = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [10, 4], [1, 3])
 _FONT: Final = "system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
