@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mlipbench.report.collect import RunRecord
     from mlipbench.report.table import Table
 
-__all__ = ["Figure", "figures"]
+__all__ = ["Figure", "figures", "notes"]
 
 
 def figures(records: Sequence[RunRecord], tables: Sequence[Table]) -> tuple[Figure, ...]:
@@ -27,7 +27,21 @@ def figures(records: Sequence[RunRecord], tables: Sequence[Table]) -> tuple[Figu
     Raises:
         ResultsError: A file of scores is damaged.
     """
-    from mlipbench.report.plots import gap, pareto, scaling
+    from mlipbench.report.plots import density, errors, gap, pareto, rdf, scaling, survival
 
-    kinds = (pareto.figures, gap.figures, scaling.figures)
-    return tuple(figure for kind in kinds for figure in kind(records, tables))
+    kinds = (pareto, errors, density, gap, survival, rdf, scaling)
+    return tuple(figure for kind in kinds for figure in kind.figures(records, tables))
+
+
+def notes(tables: Sequence[Table]) -> tuple[str, ...]:
+    """Say which plots are left out because runs keep nothing for them, a sentence each.
+
+    Args:
+        tables: What `build_tables` made of the runs.
+
+    Raises:
+        ResultsError: A file of distributions is damaged.
+    """
+    from mlipbench.report.plots import density, rdf
+
+    return tuple(note for kind in (density, rdf) for note in kind.notes(tables))
