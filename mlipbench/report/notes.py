@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlipbench.checkpoint import TRAINED_SHARE
 from mlipbench.datasets.entry import GAP
+from mlipbench.report.standing import key_difference
 from mlipbench.status import Role, Source, Status, Task
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Notes:
 
 
 def cell_notes(record: MetricRecord | None) -> tuple[str, ...]:
-    """Return what must be known of one number."""
+    """Return what must be known of one number, but for why it is not ranked."""
     if record is None:
         return ()
     reason = record.reason or "no reason is recorded"
@@ -42,12 +43,7 @@ def cell_notes(record: MetricRecord | None) -> tuple[str, ...]:
         return (f"failed: {reason}",)
     if record.status is Status.NOT_APPLICABLE:
         return (f"not applicable: {reason}",)
-    found = []
-    if record.status is Status.PARTIAL:
-        counted = f" ({record.n} structures counted, {record.n_failed} failed)" if record.n_failed else ""
-        found.append(f"partial, not ranked: {reason}{counted}")
-    elif record.reason:
-        found.append(record.reason)
+    found = [record.reason] if record.reason and record.status is not Status.PARTIAL else []
     if record.conversion:
         found.append(f"energies: {record.conversion}")
     return tuple(found)
@@ -112,8 +108,13 @@ def _trained(facts: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def about_data(group: Group) -> tuple[str, ...]:
-    """Return sentences on the data behind a table."""
+def about_data(group: Group, home: Group) -> tuple[str, ...]:
+    """Return sentences on the data behind a table.
+
+    Args:
+        group: The runs of the table.
+        home: The first table of the same task and dataset.
+    """
     manifests = [run.manifest for run in group.runs if run.manifest]
     sentences = []
     for manifest in manifests:
@@ -127,7 +128,9 @@ def about_data(group: Group) -> tuple[str, ...]:
         sentences.append("On a GPU (cuda): not measured.")
     sentences.extend(_two_way_sentences(group, manifests))
     if group.part:
-        sentences.append("These numbers are not comparable with those of the other tables of this dataset.")
+        difference = key_difference(group, home)
+        said = f" Between this table and the first one differ: {difference}." if difference else ""
+        sentences.append(f"These numbers are not comparable with those of the other tables of this dataset.{said}")
     return tuple(dict.fromkeys(sentences))
 
 

@@ -13,7 +13,7 @@ from mlipbench.metrics.definition import numerator_denominator
 from mlipbench.metrics.dynamics import ReplicaScores, indistinguishable_replicas
 from mlipbench.metrics.statistics import MIN_CLUSTERS, indistinguishable_from_best
 from mlipbench.metrics.values import Direction
-from mlipbench.status import Source, Status, Task
+from mlipbench.status import Source, Task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,16 +132,16 @@ class Scores:
 def best(candidates: Sequence[tuple[RunRecord, MetricRecord]], scores: ScoreReader) -> frozenset[int]:
     """Return the positions of the candidates that cannot be told apart from the best one.
 
-    Only complete, measured numbers with scores take part; they must have one comparability key. Fewer than two are not
-    ranked, and nothing is where there are too few clusters to tell anything apart.
+    Only measured numbers with scores take part; they must have one comparability key. Fewer than two are not ranked,
+    and nothing is where there are too few clusters to tell anything apart.
 
     Args:
-        candidates: Runs with their number in one column of a table.
+        candidates: Runs with their number in one column of a table, those that may be ranked.
         scores: Where per-structure scores come from.
     """
     rankable: dict[int, Scores] = {}
     for position, (run, record) in enumerate(candidates):
-        if record.status is Status.OK and record.value is not None and run.source is Source.MEASURED:
+        if run.source is Source.MEASURED:
             table = scores.read(run, record)
             if table is not None:
                 rankable[position] = table

@@ -23,6 +23,7 @@ from mlipbench.report.notes import (
 )
 from mlipbench.report.numbers import DisplayUnit, display_units, format_number
 from mlipbench.report.ranking import ScoreReader, best
+from mlipbench.report.standing import has_value, is_ranked, unranked
 from mlipbench.status import Status, Task, Training
 
 if TYPE_CHECKING:
@@ -146,35 +147,75 @@ def build_tables(records: Sequence[RunRecord]) -> tuple[Table, ...]:
         ResultsError: A file of scores is damaged.
     """
     scores = ScoreReader()
-    return tuple(_table(group, scores) for group in groups(records))
+    homes: dict[tuple[str, str], Group] = {}
+    return tuple(
+        _table(group, homes.setdefault((group.task, group.dataset), group), scores) for group in groups(records)
+    )
 
 
-def _table(group: Group, scores: ScoreReader) -> Table:
+def _table(group: Group, home: Group, scores: ScoreReader) -> Table:
     by_run = [group.cells(run) for run in group.runs]
+    reasons = unranked(group, by_run, home)
     by_column = list(zip(*by_run, strict=True))
     shared = [shared_notes(records) for records in by_column]
-    bold = [_best(group.runs, records, scores) for records in by_column]
+    bold = [_best(group.runs, *column, scores) for column in zip(by_column, zip(*reasons, strict=True), strict=True)]
     notes = Notes()
     shown = _shown(group, by_column)
     columns = tuple(_column(group, by_column, one, shared[one.number], notes) for one in shown)
     labels = _labels(group.runs, group.dataset, forces=group.task == Task.EFFICIENCY)
+    lines = [
+        _Line(run, labels[number], by_run[number], reasons[number], tuple(number in best for best in bold))
+        for number, run in enumerate(group.runs)
+    ]
     rows = []
-    for number in sorted(range(len(group.runs)), key=lambda number: _rank(by_run[number], labels[number])):
-        model, variant = labels[number]
-        of_row, of_cells = training_notes(by_run[number])
-        marks = notes.add([*row_notes(group.runs[number], group.dataset), *of_row])
+    for line in sorted(lines, key=_rank):
+        of_row, of_cells = _notes(line, group.dataset, shared)
+        marks = notes.add(of_row)
         cells = tuple(
-            _cell(
-                by_run[number][one.number],
-                one.unit,
-                notes.add([*_own(by_run[number][one.number], shared[one.number]), *of_cells[one.number]]),
-                best=number in bold[one.number],
-                timed=bool(column.conditions),
-            )
+            _cell(line, one, notes.add(of_cells[one.number]), timed=bool(column.conditions))
             for one, column in zip(shown, columns, strict=True)
         )
-        rows.append(TableRow(model, variant, _training(by_run[number]), cells, marks, run=group.runs[number]))
-    return Table(group.task, group.dataset, group.part, columns, tuple(rows), notes.texts, about_data(group))
+        rows.append(TableRow(*line.label, _training(line.records), cells, marks, line.unranked, line.run))
+    return Table(group.task, group.dataset, group.part, columns, tuple(rows), notes.texts, about_data(group, home))
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A row in the making.
+
+    Attributes:
+        run: The run.
+        label: Model and variant.
+        records: Its number in each column of the group.
+        reasons: Why these are not ranked.
+        best: Whether they cannot be told apart from the best of the column.
+    """
+
+    run: RunRecord
+    label: tuple[str, str]
+    records: tuple[MetricRecord | None, ...]
+    reasons: tuple[str | None, ...]
+    best: tuple[bool, ...]
+
+    @property
+    def unranked(self) -> str | None:
+        """Why none of its numbers is ranked; None where one is or the reasons differ."""
+        pairs = zip(self.records, self.reasons, strict=True)
+        found = {reason for record, reason in pairs if has_value(record) and (reason or is_ranked(record))}
+        return found.pop() if len(found) == 1 else None
+
+
+def _notes(
+    line: _Line, dataset: str, shared: Sequence[tuple[str, ...]]
+) -> tuple[list[str], tuple[tuple[str, ...], ...]]:
+    """Return the footnotes of a row, and those of each of its numbers that do not stand at the head of the column."""
+    of_training, of_numbers = training_notes(line.records)
+    of_row = [*([line.unranked] if line.unranked else []), *row_notes(line.run, dataset), *of_training]
+    of_cells = []
+    for record, common, reason, training in zip(line.records, shared, line.reasons, of_numbers, strict=True):
+        own = [note for note in cell_notes(record) if note not in common]
+        of_cells.append((*own, *([reason] if reason and not line.unranked else []), *training))
+    return of_row, tuple(of_cells)
 
 
 class _Shown(NamedTuple):
@@ -238,11 +279,16 @@ def _kind(task: str, metric: str) -> Kind:
     return Kind.POSITIVE if definition is None else definition.scale.kind
 
 
-def _best(runs: Sequence[RunRecord], records: Sequence[MetricRecord | None], scores: ScoreReader) -> frozenset[int]:
+def _best(
+    runs: Sequence[RunRecord],
+    records: Sequence[MetricRecord | None],
+    reasons: Sequence[str | None],
+    scores: ScoreReader,
+) -> frozenset[int]:
     """Return the positions of the runs that cannot be told apart from the best of their kind in one column."""
     kinds: dict[Training, list[tuple[int, MetricRecord]]] = {}
-    for number, record in enumerate(records):
-        if record is not None and record.relation is not Training.CONTAMINATED:
+    for number, (record, reason) in enumerate(zip(records, reasons, strict=True)):
+        if has_value(record) and reason is None:
             kinds.setdefault(record.relation, []).append((number, record))
     chosen: set[int] = set()
     for present in kinds.values():
@@ -251,19 +297,15 @@ def _best(runs: Sequence[RunRecord], records: Sequence[MetricRecord | None], sco
     return frozenset(chosen)
 
 
-def _cell(record: MetricRecord | None, unit: DisplayUnit, notes: tuple[int, ...], *, best: bool, timed: bool) -> Cell:
+def _cell(line: _Line, one: _Shown, notes: tuple[int, ...], *, timed: bool) -> Cell:
+    record, unit = line.records[one.number], one.unit
     if record is None:
         return Cell(_NOT_MEASURED if timed else _EMPTY)
     if record.value is None:
         return Cell("n/a" if record.status is Status.NOT_APPLICABLE else "failed", notes=notes, record=record)
     ends = (None if end is None else end * unit.factor for end in (record.ci_low, record.ci_high))
     text = f"{round(record.value):,}" if unit.whole else format_number(record.value * unit.factor, *ends)
-    return Cell(text, best=best, notes=notes, record=record)
-
-
-def _own(record: MetricRecord | None, common: Sequence[str]) -> tuple[str, ...]:
-    """Return the notes of a number that do not stand at the head of its column."""
-    return tuple(note for note in cell_notes(record) if note not in common)
+    return Cell(text, line.best[one.number], notes, record, line.reasons[one.number])
 
 
 def _labels(runs: Sequence[RunRecord], dataset: str, *, forces: bool) -> list[tuple[str, str]]:
@@ -303,15 +345,12 @@ def _training(records: Sequence[MetricRecord | None]) -> str:
     return ", ".join(dict.fromkeys(record.relation.value for record in records if record is not None)) or _EMPTY
 
 
-def _rank(
-    records: Sequence[MetricRecord | None], label: tuple[str, str]
-) -> tuple[int, int, bool, float, tuple[str, str]]:
-    """Return the sort key of a row: kind of training, first number, incomplete ones below complete ones, name."""
+def _rank(line: _Line) -> tuple[int, int, bool, float, tuple[str, str]]:
+    """Return the sort key of a row: kind of training, first number, those without a rank below the others, name."""
     kinds = list(Training)
-    for position, record in enumerate(records):
+    for position, (record, reason) in enumerate(zip(line.records, line.reasons, strict=True)):
         if record is not None and record.value is not None and record.direction is not Direction.NEITHER:
             sign = 1.0 if record.direction is Direction.LOWER else -1.0
-            kind = kinds.index(record.relation)
-            return kind, position, record.status is not Status.OK, sign * record.value, label
-    kind = min((kinds.index(record.relation) for record in records if record is not None), default=len(kinds))
-    return kind, len(records), False, 0.0, label
+            return kinds.index(record.relation), position, reason is not None, sign * record.value, line.label
+    present = (kinds.index(record.relation) for record in line.records if record is not None)
+    return min(present, default=len(kinds)), len(line.records), False, 0.0, line.label

@@ -24,8 +24,8 @@ class Leaderboard:
 
     Attributes:
         csv: The tidy table.
-        markdown: The page.
-        tables: The tables of the page.
+        markdown: The tables for readers.
+        tables: The tables as data.
     """
 
     csv: Path
@@ -49,3 +49,45 @@ def write(records: Sequence[RunRecord], directory: Path) -> Leaderboard:
     write_atomically(board.csv, to_csv(leaderboard_rows(records)).encode())
     write_atomically(board.markdown, to_markdown(records, tables).encode())
     return board
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What was written beside that.
+
+    Attributes:
+        html: The page.
+        latex: The tables for papers.
+        figures: The plots.
+    """
+
+    html: Path
+    latex: Path
+    figures: tuple[Path, ...]
+
+
+def publish(
+    records: Sequence[RunRecord], board: Leaderboard, directory: Path, figures_in: Path | None = None
+) -> Publication:
+    """Write ``leaderboard.html`` and ``leaderboard.tex``, and the plots where that is wanted.
+
+    Args:
+        records: What `collect` found.
+        board: What `write` made of them.
+        directory: Where to write; made if it does not exist.
+        figures_in: Where to write the plots, None where they stand on the page alone.
+
+    Raises:
+        MlipbenchError: The files cannot be written.
+        ResultsError: A file of scores is damaged.
+    """
+    from mlipbench.report.exports import write_figures
+    from mlipbench.report.latex import to_latex
+    from mlipbench.report.page.page import to_html
+    from mlipbench.report.plots import figures
+
+    found = figures(records, board.tables)
+    html, latex = directory / "leaderboard.html", directory / "leaderboard.tex"
+    write_atomically(html, to_html(records, board.tables, found).encode())
+    write_atomically(latex, to_latex(board.tables).encode())
+    return Publication(html, latex, () if figures_in is None else write_figures(found, figures_in))

@@ -47,7 +47,7 @@ class GridRow:
 
     Attributes:
         model: Its name.
-        about: Variant and training.
+        about: Variant and training, and the run where several would look alike.
         href: Where its section stands.
         unranked: Why none of its numbers was compared with others; empty where one was.
         notes: Numbers of footnotes.
@@ -165,8 +165,10 @@ def _row(row: TableRow, block: Block, columns: list[Column], anchors: Anchors) -
         for position, column in zip(block.columns, columns, strict=True)
     )
     href = "" if row.run is None else anchors.run(row.run)
-    about = f"{row.variant} · {row.training}"
-    return GridRow(row.model, about, href, row.unranked or "", row.notes, tuple(cells))
+    model = row.model if row.run is None else row.run.model
+    own = row.run.run_id if row.run is not None and row.model != model else ""
+    about = " · ".join(filter(None, [row.variant, row.training, own]))
+    return GridRow(model, about, href, row.unranked or "", row.notes, tuple(cells))
 
 
 def _cell(row: TableRow, cell: Cell, column: Column, anchors: Anchors) -> GridCell:

@@ -259,7 +259,11 @@ def _number(run: RunRecord, record: MetricRecord, anchors: Anchors) -> Number:
     unit = "" if record.unit == "1" else f" {record.unit}"
     interval = "" if record.ci_low is None or record.ci_high is None else f"{record.ci_low!r} to {record.ci_high!r}"
     clusters = f", {record.n_clusters} independent" if record.n_clusters else ""
-    said: Iterable[str | None] = (record.reason, record.conversion and f"energies: {record.conversion}", record.training)
+    said: Iterable[str | None] = (
+        record.reason,
+        record.conversion and f"energies: {record.conversion}",
+        record.training,
+    )
     return Number(
         anchor=anchors.number(run, record),
         record=record,

@@ -9,7 +9,7 @@ import numpy as np
 from mlipbench.metrics.errors import S2EF_METRICS
 from mlipbench.report.numbers import format_number
 from mlipbench.report.plots.figure import Figure
-from mlipbench.report.plots.parts import HEIGHT, WIDTH, name_of
+from mlipbench.report.plots.parts import HEIGHT, WIDTH, models, name_of
 from mlipbench.report.plots.series import comparisons
 from mlipbench.report.ranking import ScoreReader
 from mlipbench.status import Task
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _POINTS: Final = 200
 _LEAST: Final = 0.01  # share of structures from which on the axis shows every model
-_DASHES: Final = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [10, 4], [1, 3], [12, 3, 2, 3, 2, 3])
-"""One more than colours, so that 56 models look unlike each other."""
+_DASHES: Final = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [10, 4], [1, 3], [12, 3, 2, 3, 2, 3])
+"""One more than colours, so that 42 models look unlike each other."""
 
 
 class _Kind(NamedTuple):
@@ -129,6 +129,7 @@ def staircase(errors: FloatArray) -> dict[str, list[float]]:
 def _spec(values: list[dict[str, Any]], title: str) -> dict[str, Any]:
     starts = [_first(value["error"], value["share"]) for value in values]
     scale = {"type": "log", "domain": [min(starts), max(value["error"][-1] for value in values)], "nice": False}
+    by_model = models(values, "color", "strokeDash")
     return {
         "data": {"values": values},
         "width": WIDTH,
@@ -145,14 +146,8 @@ def _spec(values: list[dict[str, Any]], title: str) -> dict[str, Any]:
                 "axis": {"format": "%"},
                 "scale": {"domain": [0, 1]},
             },
-            "color": {"field": "model", "type": "nominal", "title": "Model", "sort": None},
-            "strokeDash": {
-                "field": "model",
-                "type": "nominal",
-                "title": "Model",
-                "sort": None,
-                "scale": {"range": list(_DASHES)},
-            },
+            "color": by_model["color"],
+            "strokeDash": by_model["strokeDash"] | {"scale": by_model["color"]["scale"] | {"range": list(_DASHES)}},
             "opacity": {"condition": {"param": "picked", "value": 1}, "value": 0.15},
             "tooltip": [
                 {"field": "model", "title": "Model"},

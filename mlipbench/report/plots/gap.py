@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 from mlipbench.datasets.entry import GAP
 from mlipbench.report.plots.figure import Figure
-from mlipbench.report.plots.parts import PANEL, first_unit, label, measured, name_of, number, quantity, table_name
+from mlipbench.report.plots.parts import (
+    PANEL,
+    first_unit,
+    interval_bar,
+    is_measured,
+    label,
+    name_of,
+    number,
+    quantity,
+    table_name,
+    tooltip,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,8 +39,8 @@ def figures(records: Sequence[RunRecord], tables: Sequence[Table]) -> Iterator[F
         values: list[dict[str, Any]] = [
             {"model": label(row), "panel": quantity(column), **number(row.cells[position], column)}
             for position, column in columns
-            for row in measured(table)
-            if number(row.cells[position], column)
+            for row in table.rows
+            if is_measured(row) and number(row.cells[position], column)
         ]
         if values:
             head = columns[0][1].head
@@ -47,12 +58,6 @@ def figures(records: Sequence[RunRecord], tables: Sequence[Table]) -> Iterator[F
 def _spec(values: list[dict[str, Any]]) -> dict[str, Any]:
     x = {"field": "value", "type": "quantitative", "title": "Gap"}
     y = {"field": "model", "type": "nominal", "title": None, "sort": None}
-    tooltip = [
-        {"field": "model", "title": "Model"},
-        {"field": "value", "type": "quantitative", "title": "Gap"},
-        {"field": "low", "type": "quantitative", "title": "95 % from"},
-        {"field": "high", "type": "quantitative", "title": "to"},
-    ]
     return {
         "data": {"values": values},
         "facet": {"field": "panel", "type": "nominal", "title": None, "sort": None},
@@ -62,13 +67,10 @@ def _spec(values: list[dict[str, Any]]) -> dict[str, Any]:
             "height": {"step": 20},
             "layer": [
                 {"mark": {"type": "rule", "style": "guide"}, "encoding": {"x": {"datum": 0}}},
-                {
-                    "mark": {"type": "rule"},
-                    "encoding": {"x": x | {"field": "low"}, "x2": {"field": "high"}, "y": y},
-                },
+                interval_bar("x", x, {"y": y}, "bar_low", "bar_high"),
                 {
                     "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
-                    "encoding": {"x": x, "y": y, "tooltip": tooltip},
+                    "encoding": {"x": x, "y": y, "tooltip": tooltip(("value", "Gap"))},
                 },
             ],
         },

@@ -10,21 +10,25 @@ from mlipbench.report.plots.parts import (
     PANEL,
     counts,
     first_unit,
+    interval_bar,
+    is_measured,
     label,
-    measured,
+    log,
     models,
     name_of,
     number,
     quantity,
     table_name,
+    tooltip,
 )
+from mlipbench.report.text import clean
 from mlipbench.status import Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from mlipbench.report.collect import RunRecord
-    from mlipbench.report.table import Column, Table, TableRow
+    from mlipbench.report.table import Column, Table
 
 _ERRORS: Final = ("energy_mae", "forces_mae")
 _COSTS: Final = ("latency_p50", "flops")
@@ -73,11 +77,12 @@ def _figure(table: Table, cost: str, costs: dict[int, dict[str, float]], split: 
         costs: Cost and interval by the position of the row.
         split: The split the cost was measured on, None where it does not depend on that.
     """
-    panels = [
-        (f"{column.head}: {quantity(column)}", _points(table, position, column, costs))
-        for position, column in first_unit(table.columns, *_ERRORS)
-        if split in {None, column.split}
-    ]
+    panels: list[tuple[str, list[dict[str, Any]]]] = []
+    for position, column in first_unit(table.columns, *_ERRORS):
+        if split in {None, column.split}:
+            title = clean(f"{column.head}: {quantity(column)}")
+            again = sum(panel.startswith(title) for panel, _ in panels)  # energies or conditions differ
+            panels.append((f"{title}, column {again + 1}" if again else title, _points(table, position, column, costs)))
     values = [point | {"panel": panel} for panel, points in panels if len(points) > 1 for point in points]
     if not values:
         return
@@ -85,7 +90,7 @@ def _figure(table: Table, cost: str, costs: dict[int, dict[str, float]], split: 
     best = "; ".join(f"{panel}: {', '.join(names)}" for panel, names in fronts.items() if names)
     where = "" if split is None else f" {split}"
     yield Figure(
-        name=name_of("pareto", table_name(table), split or "", cost.split(" (")[0]),
+        name=name_of("pareto", table_name(table), split or "", cost.partition(" (")[0]),
         title=f"{table.dataset}{where}: error against {cost[0].lower()}{cost[1:]}",
         description=(
             f"Mean absolute errors of measured models against {cost}; both axes logarithmic where all numbers are "
@@ -96,19 +101,18 @@ def _figure(table: Table, cost: str, costs: dict[int, dict[str, float]], split: 
     )
 
 
-def _points(
-    table: Table, position: int, column: Column, costs: dict[int, dict[str, float]]
-) -> list[dict[str, Any]]:
-    rows: dict[int, TableRow] = dict(enumerate(table.rows))
-    taken = set(map(id, measured(table)))
+def _points(table: Table, position: int, column: Column, costs: dict[int, dict[str, float]]) -> list[dict[str, Any]]:
     points = []
     for place, cost in costs.items():
-        row = rows[place]
-        if id(row) in taken and counts(row.cells[position]):
-            ends = {f"cost_{end}": cost[end] for end in ("low", "high") if end in cost}
+        row = table.rows[place]
+        if is_measured(row) and counts(row.cells[position]):
+            ends = {f"cost_{end}": cost.get(f"bar_{end}", cost["value"]) for end in ("low", "high")}
             points.append({"model": label(row), "cost": cost["value"], **ends, **number(row.cells[position], column)})
     front = pareto_front([(point["cost"], point["value"]) for point in points])
-    return [point | {"front": place in front} for place, point in enumerate(points)]
+    return [
+        point | ({"front": True, "front_value": point["value"]} if place in front else {"front": False})
+        for place, point in enumerate(points)
+    ]
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> frozenset[int]:
@@ -121,43 +125,38 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> frozenset[int]:
 
 
 def _spec(values: list[dict[str, Any]], cost: str) -> dict[str, Any]:
-    positive = all(value[field] > 0 for value in values for field in ("cost", "value", "low", "cost_low") if field in value)
-    scale = {"type": "log"} if positive else {"zero": False}
-    x = {"field": "cost", "type": "quantitative", "title": cost, "scale": scale}
-    y = {"field": "value", "type": "quantitative", "title": None, "scale": scale}
-    tooltip = [
-        {"field": "model", "title": "Model"},
-        {"field": "cost", "type": "quantitative", "title": cost},
-        {"field": "value", "type": "quantitative", "title": "Error"},
-        {"field": "low", "type": "quantitative", "title": "95 % from"},
-        {"field": "high", "type": "quantitative", "title": "to"},
-        {"field": "front", "title": "On the front"},
-    ]
-    front = [{"filter": "datum.front"}]
-    bars = {"mark": {"type": "rule"}, "encoding": {"color": models()["color"]}}
-    layers: list[dict[str, Any]] = [
-        {
-            "transform": front,
-            "mark": {"type": "line", "style": "guide", "interpolate": "step-after"},
-            "encoding": {"x": x, "y": y, "order": {"field": "cost"}},
+    positive = all(value[field] > 0 for value in values for field in ("cost_low", "bar_low"))
+    scale = log() if positive else {"zero": False}
+    x = {
+        "field": "cost",
+        "type": "quantitative",
+        "title": cost,
+        "scale": scale,
+        "axis": {"tickCount": 4, "labelSeparation": 8},
+    }
+    y = {"field": "value", "type": "quantitative", "title": None, "scale": scale, "axis": {"tickCount": 5}}
+    colour = models(values, "color")
+    points = {
+        "mark": {"type": "point", "size": 90, "filled": True, "opacity": 1, "strokeWidth": 2},
+        "encoding": {
+            "x": x,
+            "y": y,
+            **models(values, "fill", "stroke", "shape"),
+            "fillOpacity": {"condition": {"test": "datum.front", "value": 1}, "value": 0},
+            "tooltip": tooltip(("cost", cost), ("value", "Error")),
         },
-        bars | {"encoding": {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}, **bars["encoding"]}},
-        bars | {"encoding": {"x": x | {"field": "cost_low"}, "x2": {"field": "cost_high"}, "y": y, **bars["encoding"]}},
-        {
-            "transform": [{"filter": "!datum.front"}],
-            "mark": {"type": "point", "size": 90, "filled": False},
-            "encoding": {"x": x, "y": y, "tooltip": tooltip, **models()},
-        },
-        {
-            "transform": front,
-            "mark": {"type": "point", "size": 110, "filled": True, "opacity": 1},
-            "encoding": {"x": x, "y": y, "tooltip": tooltip, **models()},
-        },
-    ]
+    }
+    front = {
+        "mark": {"type": "line", "style": "guide", "interpolate": "step-after", "invalid": "filter"},
+        "encoding": {"x": x, "y": y | {"field": "front_value"}, "order": {"field": "cost"}},
+    }
+    across = [interval_bar("x", x, {"y": y, **colour}, "cost_low", "cost_high")]
+    bars = [interval_bar("y", y, {"x": x, **colour}, "bar_low", "bar_high")]
+    bars += across if any(value["cost_low"] < value["cost_high"] for value in values) else []
     return {
         "data": {"values": values},
         "facet": {"field": "panel", "type": "nominal", "title": None, "sort": None},
         "columns": 2,
-        "spec": {"width": PANEL, "height": HEIGHT, "layer": layers},
+        "spec": {"width": PANEL, "height": HEIGHT, "layer": [front, *bars, points]},
         "resolve": {"scale": {"y": "independent"}},
     }

@@ -9,7 +9,7 @@ from mlipbench.report.text import clean
 from mlipbench.status import Source, Status, Training
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from mlipbench.report.table import Cell, Column, Table, TableRow
 
@@ -51,22 +51,24 @@ def counts(cell: Cell) -> bool:
     return record.status is Status.OK and record.relation is not Training.CONTAMINATED
 
 
-def measured(table: Table) -> Iterator[TableRow]:
-    """Yield the rows of a table that were measured."""
-    for row in table.rows:
-        if row.run is not None and row.run.source is Source.MEASURED:
-            yield row
+def is_measured(row: TableRow) -> bool:
+    """Say whether the numbers of a row were measured; published ones are not drawn with them."""
+    return row.run is not None and row.run.source is Source.MEASURED
 
 
 def number(cell: Cell, column: Column) -> dict[str, float]:
-    """Return value and ends of the interval of a cell in the unit of its column; the ends only where there are any."""
+    """Return a number in the unit of its column: its value, its interval where it has one, and its bar.
+
+    A number without interval has a bar without length. Nothing where there is no number.
+    """
     record = cell.record
     if record is None or record.value is None:
         return {}
-    found = {"value": record.value * column.factor}
-    if record.ci_low is not None and record.ci_high is not None:
-        found |= {"low": record.ci_low * column.factor, "high": record.ci_high * column.factor}
-    return found
+    value = record.value * column.factor
+    if record.ci_low is None or record.ci_high is None:
+        return {"value": value, "bar_low": value, "bar_high": value}
+    low, high = record.ci_low * column.factor, record.ci_high * column.factor
+    return {"value": value, "low": low, "high": high, "bar_low": low, "bar_high": high}
 
 
 def quantity(column: Column) -> str:
@@ -74,9 +76,40 @@ def quantity(column: Column) -> str:
     return clean(f"{column.title} ({column.unit})" if column.unit else column.title)
 
 
-def models(title: str = "Model") -> dict[str, Any]:
-    """Return the encoding of models by colour and by shape."""
+def models(values: Iterable[Mapping[str, Any]], *channels: str) -> dict[str, Any]:
+    """Return the encoding of models, in the order in which they stand.
+
+    Args:
+        values: What is drawn, the model in the field ``model``.
+        channels: Such as ``color`` and ``shape``; with one domain they share a legend.
+    """
+    names = list(dict.fromkeys(value["model"] for value in values))
+    encoding = {"field": "model", "type": "nominal", "title": "Model", "scale": {"domain": names}}
+    return dict.fromkeys(channels, encoding)
+
+
+def tooltip(*fields: tuple[str, str]) -> list[dict[str, str]]:
+    """Return what is said of a point: its model, some fields with their titles, and the ends of its interval."""
+    shown = [("model", "Model"), *fields, ("low", "95 % from"), ("high", "to")]
+    return [{"field": field, "title": title} for field, title in shown]
+
+
+def log(**settings: Any) -> dict[str, Any]:
+    """Return a logarithmic scale with room beside the outermost points."""
+    return {"type": "log", "nice": False, "padding": 14} | settings
+
+
+def interval_bar(axis: str, position: dict[str, Any], other: dict[str, Any], low: str, high: str) -> dict[str, Any]:
+    """Return a layer of bars along one axis, without what is said of points.
+
+    Args:
+        axis: ``x`` or ``y``.
+        position: Encoding of the axis.
+        other: The rest of the encoding.
+        low: Field of the lower end.
+        high: Field of the upper end.
+    """
     return {
-        "color": {"field": "model", "type": "nominal", "title": title},
-        "shape": {"field": "model", "type": "nominal", "title": title},
+        "mark": {"type": "rule"},
+        "encoding": {axis: position | {"field": low}, f"{axis}2": {"field": high}, **other},
     }

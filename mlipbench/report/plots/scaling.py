@@ -10,13 +10,16 @@ from mlipbench.report.plots.parts import (
     HEIGHT,
     WIDTH,
     first_unit,
+    interval_bar,
+    is_measured,
     label,
-    measured,
+    log,
     models,
     name_of,
     number,
     quantity,
     table_name,
+    tooltip,
 )
 from mlipbench.status import Task
 
@@ -59,16 +62,14 @@ def _ladders(table: Table, metric: str) -> dict[str, list[tuple[int, int, Column
 
 
 def _values(table: Table, steps: Sequence[tuple[int, int, Column]]) -> Iterator[dict[str, Any]]:
-    for row in measured(table):
+    for row in filter(is_measured, table.rows):
         for atoms, position, column in steps:
             found = number(row.cells[position], column)
             if found:
                 yield {"model": label(row), "atoms": atoms, **found}
 
 
-def _figure(
-    table: Table, stem: str, steps: Sequence[tuple[int, int, Column]], values: list[dict[str, Any]]
-) -> Figure:
+def _figure(table: Table, stem: str, steps: Sequence[tuple[int, int, Column]], values: list[dict[str, Any]]) -> Figure:
     first = steps[0][2]
     return Figure(
         name=name_of("scaling", table_name(table), stem, first.title),
@@ -83,26 +84,24 @@ def _figure(
 
 
 def _spec(values: list[dict[str, Any]], title: str) -> dict[str, Any]:
-    x = {"field": "atoms", "type": "quantitative", "title": "Atoms", "scale": {"type": "log", "nice": False}}
-    y = {"field": "value", "type": "quantitative", "title": title, "scale": {"type": "log"}}
-    tooltip = [
-        {"field": "model", "title": "Model"},
-        {"field": "atoms", "type": "quantitative", "title": "Atoms"},
-        {"field": "value", "type": "quantitative", "title": title},
-        {"field": "low", "type": "quantitative", "title": "95 % from"},
-        {"field": "high", "type": "quantitative", "title": "to"},
-    ]
-    colour = {"color": models()["color"]}
+    x = {"field": "atoms", "type": "quantitative", "title": "Atoms", "scale": log()}
+    y = {"field": "value", "type": "quantitative", "title": title, "scale": log()}
+    colour = models(values, "color")
     return {
         "data": {"values": values},
         "width": WIDTH,
         "height": HEIGHT,
         "layer": [
             {"mark": {"type": "line"}, "encoding": {"x": x, "y": y, **colour}},
-            {"mark": {"type": "rule"}, "encoding": {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}, **colour}},
+            interval_bar("y", y, {"x": x, **colour}, "bar_low", "bar_high"),
             {
                 "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
-                "encoding": {"x": x, "y": y, "tooltip": tooltip, **models()},
+                "encoding": {
+                    "x": x,
+                    "y": y,
+                    **models(values, "color", "shape"),
+                    "tooltip": tooltip(("atoms", "Atoms"), ("value", title)),
+                },
             },
         ],
     }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from mlipbench.datasets.entry import GAP
 from mlipbench.report.numbers import format_number
-from mlipbench.report.plots.parts import first_unit, label, measured, name_of, number, table_name
+from mlipbench.report.plots.parts import first_unit, is_measured, label, name_of, number, table_name
 from mlipbench.report.text import clean
 from mlipbench.store.rundir import RunDirectory
 
@@ -32,7 +32,7 @@ class Series:
     """One model in a plot.
 
     Attributes:
-        model: What it is called.
+        model: What it is called, and whether its number is not ranked.
         run: Its run.
         record: Its number in the column.
         said: The number in words, with interval and unit.
@@ -95,12 +95,13 @@ def comparisons(tables: Sequence[Table], task: Task, metric: str) -> Iterator[Co
 
 
 def _series(table: Table, position: int, column: Column) -> Iterator[Series]:
-    for row in measured(table):
+    for row in filter(is_measured, table.rows):
         cell = row.cells[position]
-        if row.run is not None and cell.record is not None and cell.record.value is not None:
-            shown = number(cell, column)
+        shown = number(cell, column)
+        if row.run is not None and cell.record is not None and shown:
             said = f"{format_number(shown['value'], shown.get('low'), shown.get('high'))} {column.unit}".strip()
-            yield Series(label(row), row.run, cell.record, said)
+            model = f"{label(row)}, not ranked" if cell.unranked else label(row)
+            yield Series(model, row.run, cell.record, said)
 
 
 def pages(panels: Sequence[_Panel]) -> Iterator[tuple[str, Sequence[_Panel]]]:

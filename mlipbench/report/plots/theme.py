@@ -7,14 +7,23 @@ from typing import Any, Final
 
 _COLOURS: Final = MappingProxyType(
     {
-        False: ("#0072b2", "#b34700", "#00795a", "#a3457f", "#6b5b00", "#2f6f9f", "#333333"),
-        True: ("#56b4e9", "#e69f00", "#2fc49a", "#e08fc0", "#f0e442", "#ff8c4d", "#dddddd"),
+        False: ("#0072b2", "#b34700", "#00795a", "#a3457f", "#6b5b00", "#333333"),
+        True: ("#56b4e9", "#e69f00", "#2fc49a", "#e08fc0", "#f0e442", "#dddddd"),
     }
 )
 """After Okabe and Ito, Color Universal Design (2008): told apart by people with any colour vision; each at 4.5 to 1
 against its background."""
-_SHAPES: Final = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
-"""One more than colours, so that 56 models look unlike each other."""
+_SHAPES: Final = (
+    "circle",
+    "square",
+    "triangle-up",
+    "diamond",
+    "cross",
+    "triangle-down",
+    "triangle-right",
+    "triangle-left",
+)
+"""One more than colours, so that 42 models look unlike each other."""
 _RAMP: Final = MappingProxyType(
     {False: ("#9cc9e6", "#3f8fc5", "#08519c", "#001b3d"), True: ("#1f5680", "#3f8fc5", "#9cc9e6", "#ffffff")}
 )
@@ -53,5 +62,5 @@ def config(*, dark: bool) -> dict[str, Any]:
         "mark": {"color": _COLOURS[dark][0]},
         "view": {"stroke": None},
         "range": {"category": list(_COLOURS[dark]), "symbol": list(_SHAPES), "heatmap": list(_RAMP[dark])},
-        "style": {"guide": {"color": _GUIDE[dark], "fill": None, "strokeWidth": 1, "strokeDash": [4, 3]}},
+        "style": {"guide": {"color": _GUIDE[dark], "strokeWidth": 1, "strokeDash": [4, 3]}},
     }

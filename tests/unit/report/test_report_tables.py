@@ -132,7 +132,9 @@ def test_contaminated_models_have_no_rank(make_run: Make, tmp_path: Path) -> Non
     (table,) = tables(tmp_path)
     assert bold(table) == {"one"}
     assert [row.model for row in table.rows] == ["one", "two", "seen", "too"]
-    assert table.footnotes == ("has seen them",)
+    reason = "not ranked: trained on these very structures"
+    assert [row.unranked for row in table.rows] == [None, None, reason, reason]
+    assert table.footnotes == (reason, "has seen them")
 
 
 def test_a_note_on_training_data_stands_at_the_row_or_else_at_the_numbers(make_run: Make, tmp_path: Path) -> None:
