@@ -12,6 +12,7 @@ from mlipbench.report.page.anchors import Anchors
 from mlipbench.report.page.grids import section
 from mlipbench.report.page.library import plotting_library
 from mlipbench.report.page.runs import run_section
+from mlipbench.report.plots import notes
 from mlipbench.report.plots.theme import config
 from mlipbench.report.ranking import ScoreReader
 from mlipbench.report.text import clean
@@ -35,7 +36,7 @@ def to_html(records: Sequence[RunRecord], tables: Sequence[Table], figures: Sequ
         figures: What `plots.figures` made of them.
 
     Raises:
-        ResultsError: A file of scores is damaged.
+        ResultsError: A file of scores or distributions is damaged.
         MlipbenchError: The plotting library cannot be kept in the cache.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -61,6 +62,7 @@ def to_html(records: Sequence[RunRecord], tables: Sequence[Table], figures: Sequ
         sections=[section(table, anchors) for table in tables],
         runs=[run_section(run, anchors, scores) for run in records],
         figures=[(anchors.take("figure", figure.name), figure) for figure in figures],
+        left_out=notes(tables),
         plots={"light": config(dark=False), "dark": config(dark=True)},
         style=Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8")),  # noqa: S704  # our own file
         scripts=[Markup(script) for script in scripts],  # noqa: S704  # our own file and the library

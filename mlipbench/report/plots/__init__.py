@@ -25,7 +25,7 @@ def figures(records: Sequence[RunRecord], tables: Sequence[Table]) -> tuple[Figu
         tables: What `build_tables` made of them.
 
     Raises:
-        ResultsError: A file of scores is damaged.
+        ResultsError: A file of scores or distributions is damaged.
     """
     from mlipbench.report.plots import density, errors, gap, pareto, rdf, scaling, survival
 

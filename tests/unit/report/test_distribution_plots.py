@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import vl_convert
 from synthetic_runs import N, Run
 
 from mlipbench.errors import ResultsError
 from mlipbench.metrics.dynamics import ReplicaScores
 from mlipbench.report.collect import collect
+from mlipbench.report.page.page import to_html
 from mlipbench.report.plots import density, errors, notes, rdf, survival
 from mlipbench.report.plots.errors import staircase
 from mlipbench.report.plots.theme import config
@@ -83,8 +85,7 @@ def drawn(kind, results: Path):
 
 
 def svg_of(figure) -> ET.Element:
-    vl_convert = pytest.importorskip("vl_convert", reason="vl-convert-python is not installed")
-    return ET.fromstring(vl_convert.vegalite_to_svg(figure.spec, config=config(dark=False)))  # noqa: S314  # our own
+    return ET.fromstring(vl_convert.vegalite_to_svg(figure.spec, config=config(dark=False), allowed_base_urls=[]))  # noqa: S314  # our own
 
 
 def texts(svg: ET.Element) -> list[str]:
@@ -259,6 +260,25 @@ def test_runs_without_distributions_are_named(tmp_path: Path) -> None:
             "`mlipbench score` adds them where predictions are kept."
         ),
     )
+
+
+def test_the_page_says_which_plots_are_left_out(tmp_path: Path) -> None:
+    Run("<i>old</i>", scores=False).write(tmp_path)
+    records = collect([tmp_path])
+    page = to_html(records, build_tables(records), ())
+    assert (
+        "<li>toys test: no plot of predicted against reference forces for &lt;i&gt;old&lt;/i&gt;, float64, whose runs "
+        "keep none; `mlipbench score` adds them where predictions are kept.</li>"
+    ) in page
+
+
+def test_models_that_are_not_ranked_are_marked(tmp_path: Path) -> None:
+    for model, code in (("one", "0.1.0+abc"), ("two", "0.1.0+abc"), ("three", "0.1.0+fff")):
+        keep(Run(model, manifest={"code_version": code}).write(tmp_path), forces([0], [1]))
+    for kind in (density, errors):
+        (figure,) = drawn(kind, tmp_path)
+        models = {value["model"] for value in figure.spec["data"]["values"]}
+        assert models == {"one, float64", "two, float64", "three, float64, not ranked"}
 
 
 def test_damaged_distributions_are_named(tmp_path: Path) -> None:
