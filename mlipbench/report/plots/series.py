@@ -32,12 +32,14 @@ class Series:
     """One model in a plot.
 
     Attributes:
-        model: What it is called, and whether its number is not ranked.
+        name: What it is called.
+        model: The same, marked where its number is not ranked.
         run: Its run.
         record: Its number in the column.
         said: The number in words, with interval and unit.
     """
 
+    name: str
     model: str
     run: RunRecord
     record: MetricRecord
@@ -100,8 +102,8 @@ def _series(table: Table, position: int, column: Column) -> Iterator[Series]:
         shown = number(cell, column)
         if row.run is not None and cell.record is not None and shown:
             said = f"{format_number(shown['value'], shown.get('low'), shown.get('high'))} {column.unit}".strip()
-            model = f"{label(row)}, not ranked" if cell.unranked else label(row)
-            yield Series(model, row.run, cell.record, said)
+            name = label(row)
+            yield Series(name, f"{name}, not ranked" if cell.unranked else name, row.run, cell.record, said)
 
 
 def pages(panels: Sequence[_Panel]) -> Iterator[tuple[str, Sequence[_Panel]]]:
@@ -130,9 +132,9 @@ def without_distributions(found: Iterable[Comparison], what: str) -> Iterator[st
         ResultsError: A file is damaged.
     """
     for comparison in found:
-        models = [one.model for one in comparison.series if one.distributions() is None]
-        if models:
+        names = [one.name for one in comparison.series if one.distributions() is None]
+        if names:
             yield (
-                f"{comparison.title}: no plot of {what} for {', '.join(models)}, whose runs keep none; "
+                f"{comparison.title}: no plot of {what} for {'; '.join(names)}, whose runs keep none; "
                 f"`mlipbench score` adds them where predictions are kept."
             )
