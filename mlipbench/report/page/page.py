@@ -12,6 +12,7 @@ from mlipbench.report.page.anchors import Anchors
 from mlipbench.report.page.grids import section
 from mlipbench.report.page.library import plotting_library
 from mlipbench.report.page.runs import run_section
+from mlipbench.report.plots import notes
 from mlipbench.report.plots.theme import config
 from mlipbench.report.ranking import ScoreReader
 from mlipbench.report.text import clean
@@ -42,7 +43,7 @@ def to_html(
         problems: Takes what is wrong with files of scores; without it damaged ones are raised.
 
     Raises:
-        ResultsError: A file of scores is damaged.
+        ResultsError: A file of scores or distributions is damaged.
         MlipbenchError: The plotting library cannot be kept in the cache.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -68,6 +69,7 @@ def to_html(
         sections=[section(table, anchors) for table in tables],
         runs=[run_section(run, anchors, scores) for run in records],
         figures=[(anchors.take("figure", figure.name), figure) for figure in figures],
+        left_out=notes(tables, problems),
         plots={"light": config(dark=False), "dark": config(dark=True)},
         style=Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8")),  # noqa: S704  # our own file
         scripts=[Markup(script) for script in scripts],  # noqa: S704  # our own file and the library

@@ -15,6 +15,10 @@ _COLOURS: Final = MappingProxyType(
 against its background."""
 _SHAPES: Final = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
 """One more than colours, so that 42 models look unlike each other."""
+_RAMP: Final = MappingProxyType(
+    {False: ("#9cc9e6", "#3f8fc5", "#08519c", "#001b3d"), True: ("#1f5680", "#3f8fc5", "#9cc9e6", "#ffffff")}
+)
+"""From few to many, told apart by lightness alone."""
 _INK: Final = MappingProxyType({False: "#1a1a1a", True: "#e8e8e8"})
 _GRID: Final = MappingProxyType({False: "#e0e0e0", True: "#3a3f45"})
 _GUIDE: Final = MappingProxyType({False: "#6b6b6b", True: "#a0a0a0"})
@@ -48,6 +52,6 @@ def config(*, dark: bool) -> dict[str, Any]:
         "text": {"color": ink},
         "mark": {"color": _COLOURS[dark][0]},
         "view": {"stroke": None},
-        "range": {"category": list(_COLOURS[dark]), "symbol": list(_SHAPES)},
+        "range": {"category": list(_COLOURS[dark]), "symbol": list(_SHAPES), "heatmap": list(_RAMP[dark])},
         "style": {"guide": {"color": _GUIDE[dark], "strokeWidth": 1, "strokeDash": [4, 3]}},
     }

@@ -241,6 +241,17 @@ def test_report_writes_all_formats(make_run: Make, tmp_path: Path, capsys: pytes
     assert sorted(told["leaderboard"].values()) == sorted(str(tmp_path / "out" / name) for name in names)
     plots = sorted((tmp_path / "plots").iterdir())
     assert [str(path) for path in plots] == sorted(told["figures"])
-    assert [path.suffix for path in plots] == [".png", ".svg"]
-    assert plots[0].read_bytes().startswith(b"\x89PNG")
-    assert "<svg" in plots[1].read_text(encoding="utf-8")
+    pareto = tmp_path / "plots" / "pareto-toys-parameters.png"
+    assert pareto.read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in pareto.with_suffix(".svg").read_text(encoding="utf-8")
+
+
+def test_a_damaged_file_is_one_line_and_the_page_is_made(
+    make_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged, _ = make_run("one"), make_run("two")
+    (damaged / "scores" / "s2ef" / "toys" / "test.parquet").write_bytes(b"PAR1")
+    assert main(["report", str(tmp_path / "results"), "--output", str(tmp_path / "out")]) == 3
+    lines = [line for line in capsys.readouterr().err.splitlines() if "test.parquet" in line]
+    assert len(lines) == 1
+    assert "two" in Page((tmp_path / "out" / "leaderboard.html").read_text(encoding="utf-8")).text

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def drawn(*records: Any) -> dict[str, Figure]:
-    return {figure.name: figure for figure in figures(records, build_tables(records))}
+    """Return the figures that are made of metrics alone."""
+    found = figures(records, build_tables(records))
+    return {figure.name: figure for figure in found if figure.name.startswith(("pareto", "gap", "scaling"))}
 
 
 def cost(metric: str, value: float, split: str = "test", unit: str = "ms") -> Any:
