@@ -90,7 +90,7 @@ def _figure(table: Table, cost: str, costs: dict[int, dict[str, float]], split: 
     if not values:
         return
     fronts = {panel: [str(point["model"]) for point in points if point["front"]] for panel, points in found}
-    best = "; ".join(f"{panel}: {', '.join(names)}" for panel, names in fronts.items() if names)
+    best = ". ".join(f"{panel}: {'; '.join(names)}" for panel, names in fronts.items() if names)
     where = "" if split is None else f" {split}"
     yield Figure(
         name=name_of("pareto", table_name(table), split or "", cost.partition(" (")[0]),

@@ -73,7 +73,7 @@ def test_errors_are_drawn_against_what_the_same_run_costs_on_the_same_split(scor
     assert (slowest["cost"], slowest["cost_low"], slowest["cost_high"]) == pytest.approx((20.0, 18.0, 22.0))
     assert (slowest["value"], slowest["low"], slowest["high"]) == pytest.approx((100.0, 90.0, 110.0))  # meV
     assert {name for name, value in values.items() if value["front"]} == {"slow", "fast"}
-    assert "slow, fast" in found["pareto-toys-test-latency-median"].description.replace("fast, slow", "slow, fast")
+    assert "slow; fast" in found["pareto-toys-test-latency-median"].description.replace("fast; slow", "slow; fast")
 
 
 def test_errors_are_drawn_against_parameters() -> None:
