@@ -17,17 +17,20 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", metavar="DIR", help="Where to write; the first path if not given.")
     ] = None,
+    figures: Annotated[
+        Path | None, typer.Option("--figures", metavar="DIR", help="Write the plots there as well, as SVG and PNG.")
+    ] = None,
     results: options.ResultsOption = options.DEFAULT_RESULTS,
     json: options.JsonOption = False,
 ) -> int:
-    """Write leaderboard.csv and leaderboard.md.
+    """Write leaderboard.html, .md, .csv and .tex.
 
     Without PATHS they are made of the records and the published rows below the results directory, or, where there are
     no records, of its runs. What cannot be read is named and left out; the exit code is 3 then.
     """
     from mlipbench.cli.run import as_dict
     from mlipbench.report.collect import MANIFEST, collect
-    from mlipbench.report.write import write
+    from mlipbench.report.write import publish, write
 
     sources, home = _sources(results) if not paths else (paths, paths[0])
     problems: list[MlipbenchError] = []
@@ -42,12 +45,15 @@ def report(
     read = f"{len(records) - published} runs and {published} published rows"
     say(f"{read} from {', '.join(str(source) for source in sources)}")
     board = write(records, output or home, problems)
+    more = publish(records, board, output or home, figures, problems)
     complain(problems)
-    files = {"csv": str(board.csv), "markdown": str(board.markdown)}
+    files = {"csv": str(board.csv), "markdown": str(board.markdown), "html": str(more.html), "latex": str(more.latex)}
+    plots = [str(path) for path in more.figures]
     if json:
-        emit_json({"leaderboard": files, "runs": [as_dict(record) for record in records]})
+        content = {"leaderboard": files, "figures": plots, "runs": [as_dict(record) for record in records]}
+        emit_json(content)
     else:
-        emit("\n".join(files.values()))
+        emit("\n".join([*files.values(), *plots]))
     return int(ExitCode.TASKS_FAILED if problems else ExitCode.DONE)
 
 

@@ -170,7 +170,7 @@ def _paired_p(differences: FloatArray) -> float:
 
 def _times_differ(first: ReplicaScores, second: ReplicaScores, *, worst: bool) -> float | None:
     """Return the p-value of no difference in the time of stability, which knows who was censored."""
-    (one, horizon), (other, _) = _endings(first), _endings(second)
+    (one, horizon), (other, _) = endings_of(first), endings_of(second)
     if worst:
         one, other = one.worst_case(horizon), other.worst_case(horizon)
     return paired_difference(one, other, horizon).p
@@ -215,7 +215,8 @@ def _diffusivity_error(scores: ReplicaScores) -> Estimate:
     return Estimate(value, 0.0 if found.low <= reference <= found.high else ends[0], ends[1], found.n, found.reason)
 
 
-def _endings(scores: ReplicaScores) -> tuple[Endings, float]:
+def endings_of(scores: ReplicaScores) -> tuple[Endings, float]:
+    """Return how the replicas ended that have a time of stability, and the length of the simulation in ps."""
     known = np.isfinite(scores.stable)
     return Endings(scores.stable[known], scores.failed[known] > 0), float(scores.horizon.max())
 
@@ -223,7 +224,7 @@ def _endings(scores: ReplicaScores) -> tuple[Endings, float]:
 def _stability(scores: ReplicaScores, *, worst: bool) -> Estimate:
     if not np.isfinite(scores.stable).any():
         return Estimate(None, None, None, 0, "no replica was simulated")
-    endings, horizon = _endings(scores)
+    endings, horizon = endings_of(scores)
     found = restricted_mean(endings.worst_case(horizon) if worst else endings, horizon)
     said = [found.reason]
     if found.n_censored and not worst:
@@ -242,7 +243,7 @@ def _survived(scores: ReplicaScores) -> Estimate:
 
     if not np.isfinite(scores.stable).any():
         return Estimate(None, None, None, 0, "no replica was simulated")
-    endings, horizon = _endings(scores)
+    endings, horizon = endings_of(scores)
     failed = endings.worst_case(horizon).failed
     n, alive = len(failed), int(np.sum(~failed))
     low = 0.0 if alive == 0 else float(beta.ppf((1 - LEVEL) / 2, alive, n - alive + 1))

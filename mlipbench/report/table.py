@@ -54,6 +54,7 @@ class Column:
         notes: Numbers of footnotes.
         about: Of costs, what the metric is about.
         conditions: Of times, the device they were measured on.
+        factor: What stored numbers are multiplied by to be in `unit`.
     """
 
     split: str
@@ -65,6 +66,7 @@ class Column:
     notes: tuple[int, ...] = ()
     about: str = ""
     conditions: str = ""
+    factor: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,7 @@ class TableRow:
         cells: One for each column.
         notes: Numbers of footnotes.
         unranked: Why none of its numbers was compared with others, None where one was or the reasons differ.
+        run: Where the numbers come from.
     """
 
     model: str
@@ -105,6 +108,7 @@ class TableRow:
     cells: tuple[Cell, ...]
     notes: tuple[int, ...] = ()
     unranked: str | None = None
+    run: RunRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +207,7 @@ def _table(group: Group, home: Group, distances: Sequence[tuple[str | None, ...]
             _cell(line, one, notes.add(of_cells[one.number]), timed=bool(column.conditions))
             for one, column in zip(shown, columns, strict=True)
         )
-        rows.append(TableRow(*line.label, _training(line.records), cells, marks, line.unranked))
+        rows.append(TableRow(*line.label, _training(line.records), cells, marks, line.unranked, line.run))
     return Table(group.task, group.dataset, group.part, columns, tuple(rows), notes.texts, about_data(group, home))
 
 
@@ -222,7 +226,7 @@ def _published_table(group: Group, first: Reference) -> Table:
             marks = notes.add([run.reference.row.note] if run.reference.row.note else [])
             records = group.cells(run)
             cells = tuple(_printed(run.reference, record) for record in records)
-            rows.append(TableRow(run.reference.row.name, _EMPTY, _training(records), cells, marks))
+            rows.append(TableRow(run.reference.row.name, _EMPTY, _training(records), cells, marks, run=run))
     about, source = about_published(first), f"{first.publication.publication}, {first.table.place}"
     return Table(group.task, group.dataset, 0, tuple(columns), tuple(rows), notes.texts, about, source)
 
@@ -298,7 +302,9 @@ def _column(
     conditions = _conditions(group, by_column[one.number]) if definition and definition.timed else ""
     about = definition.about if definition and key.task == Task.EFFICIENCY else ""
     head = split_head(group, key.split)
-    return Column(key.split, head, key.metric, title, one.unit.name, direction, marks, about, conditions)
+    return Column(
+        key.split, head, key.metric, title, one.unit.name, direction, marks, about, conditions, one.unit.factor
+    )
 
 
 def _conditions(group: Group, records: Sequence[MetricRecord | None]) -> str:

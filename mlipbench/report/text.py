@@ -4,9 +4,26 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from types import MappingProxyType
 from typing import Final
 
 _MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]#|~$!])")
+_LATEX: Final = MappingProxyType(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        '"': r"\textquotedbl{}",
+        "[": "{[}",
+        "]": "{]}",
+        "↑": r"$\uparrow$",
+        "↓": r"$\downarrow$",
+        **{char: f"\\{char}" for char in "&%$#_{}"},
+    }
+)
 _LIST: Final = re.compile(r"^([-+]|\d+[.)])(?=\s|$)")
 _FORMULA: Final = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What a formula begins with; some spreadsheets take the full-width forms as well."""
@@ -25,6 +42,11 @@ def escape_markdown(text: str) -> str:
     """Return one line that Markdown shows as it is, in a table's cell too."""
     harmless = clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _LIST.sub(lambda mark: f"{mark[0][:-1]}\\{mark[0][-1]}", _MARKDOWN.sub(r"\\\1", harmless))
+
+
+def escape_latex(text: str) -> str:
+    """Return one line that LaTeX sets as it is, in a table's cell too; ``[`` is no option after a line break."""
+    return "".join(_LATEX.get(char, char) for char in clean(text))
 
 
 def escape_csv(text: str) -> str:

@@ -25,8 +25,8 @@ class Leaderboard:
 
     Attributes:
         csv: The tidy table.
-        markdown: The page.
-        tables: The tables of the page.
+        markdown: The tables for readers.
+        tables: The tables as data.
     """
 
     csv: Path
@@ -51,3 +51,54 @@ def write(records: Sequence[RunRecord], directory: Path, problems: list[Mlipbenc
     write_atomically(board.csv, to_csv(leaderboard_rows(records)).encode())
     write_atomically(board.markdown, to_markdown(records, tables).encode())
     return board
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What was written beside that.
+
+    Attributes:
+        html: The page.
+        latex: The tables for papers.
+        figures: The plots.
+    """
+
+    html: Path
+    latex: Path
+    figures: tuple[Path, ...]
+
+
+def publish(
+    records: Sequence[RunRecord],
+    board: Leaderboard,
+    directory: Path,
+    figures_in: Path | None = None,
+    problems: list[MlipbenchError] | None = None,
+) -> Publication:
+    """Write ``leaderboard.html`` and ``leaderboard.tex``, and the plots where that is wanted.
+
+    Args:
+        records: What `collect` found.
+        board: What `write` made of them.
+        directory: Where to write; made if it does not exist.
+        figures_in: Where to write the plots, None where they stand on the page alone.
+        problems: Takes what is wrong with files of scores; without it damaged ones are raised.
+
+    Raises:
+        MlipbenchError: The files cannot be written.
+        ResultsError: A file of scores is damaged.
+    """
+    from mlipbench.report.exports import write_figures
+    from mlipbench.report.latex import to_latex
+    from mlipbench.report.page.page import to_html
+    from mlipbench.report.plots import figures
+
+    more: list[MlipbenchError] | None = None if problems is None else []
+    found = figures(records, board.tables, more)
+    html, latex = directory / "leaderboard.html", directory / "leaderboard.tex"
+    write_atomically(html, to_html(records, board.tables, found, more).encode())
+    if problems is not None and more:
+        new = {str(problem): problem for problem in more}
+        problems.extend(new[said] for said in new if said not in map(str, tuple(problems)))
+    write_atomically(latex, to_latex(board.tables).encode())
+    return Publication(html, latex, () if figures_in is None else write_figures(found, figures_in))

@@ -23,12 +23,13 @@ from mlipbench.metrics.rdf import (
 from mlipbench.scoring.reference import compared_pairs, curves, diffusivities, element_pairs, observed
 from mlipbench.scoring.split import SplitScores
 from mlipbench.scoring.thermo import thermal
+from mlipbench.store.distributions import DistributionsRecord, PairDistributionRecord
 from mlipbench.store.predictions import State, read_predictions
 from mlipbench.store.trajectories import read_trajectory
 from mlipbench.suite.tasks import Criterion, Distribution
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from mlipbench.metrics.pairs import PairCounts
@@ -37,9 +38,12 @@ if TYPE_CHECKING:
     from mlipbench.store.rundir import RunDirectory
     from mlipbench.store.trajectories import Trajectory
     from mlipbench.structures.columnar import Split
+    from mlipbench.typing import FloatArray
 
 FEWEST_STRETCHES: Final = 5
 """Stretches between checkpoints below which a speed has no interval."""
+_DIGITS: Final = 5
+"""Significant digits of curves that are kept for plots."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,14 +77,16 @@ def score_simulations(directory: RunDirectory, record: SplitRecord, split: Split
     block = next(iter(read_predictions(path, record.task)))
     reference = observed(compared.split, record.parameters, compared.interval_fs, compared.cache)
     speed = _speed(directory, record)
-    rows = []
+    rows, found = [], []
     for place in range(len(block)):
         seed, steps, end = (int(block.columns[name][place]) for name in ("seed", "steps", "end"))
         row = {"n_atoms": float(block.offsets[place + 1] - block.offsets[place]), "seed": float(seed)}
         if block.state[place] == State.OK:
             stored = directory.trajectories(record.dataset, record.split, seed)
             replica = _Replica(read_trajectory(stored), record.parameters, end, reference)
-            row |= replica.scores(steps, compared.split) | speed
+            scores, curves = replica.scores(steps, compared.split)
+            row |= scores | speed
+            found.append(curves)
         rows.append(row)
     names = [field.name for field in fields(ReplicaScores)]
     columns: dict[str, Any] = {name: np.asarray([row.get(name, np.nan) for row in rows]) for name in names}
@@ -93,7 +99,36 @@ def score_simulations(directory: RunDirectory, record: SplitRecord, split: Split
         clusters=np.arange(len(block)),
         ids=np.asarray([f"seed {int(row['seed'])}: {name}" for row, name in zip(rows, split.ids[places], strict=True)]),
         declined=_declined(block),
+        distributions=_distributions([curves for curves in found if curves], reference, record.parameters),
     )
+
+
+def _distributions(
+    found: Sequence[Mapping[str, FloatArray]], reference: Reference, parameters: Mapping[str, Any]
+) -> DistributionsRecord | None:
+    """Return the curves of all replicas that have some beside those of the reference."""
+    if not found:
+        return None
+    pairs = []
+    for name, known in reference.curves.items():
+        replicas = np.stack([curves[name] for curves in found])
+        pairs.append(
+            PairDistributionRecord(
+                pairs=name,
+                distribution=parameters["distribution"],
+                limit=parameters["range"],
+                n_replicas=len(found),
+                mean=_rounded(replicas.mean(axis=0)),
+                low=_rounded(replicas.min(axis=0)),
+                high=_rounded(replicas.max(axis=0)),
+                reference=_rounded(known),
+            )
+        )
+    return DistributionsRecord(pairs=pairs)
+
+
+def _rounded(curve: FloatArray) -> list[float]:
+    return [float(f"{value:.{_DIGITS}g}") for value in curve.tolist()]
 
 
 def _declined(block: Any) -> dict[str, int]:
@@ -126,8 +161,8 @@ class _Replica:
         open_ended = self._distribution is Distribution.DISTANCES or not bool(np.all(trajectory.pbc))
         self._lattice = None if open_ended else Lattice.of(trajectory.cell)
 
-    def scores(self, steps: int, reference: Split) -> dict[str, float]:
-        """Return the columns of the replica.
+    def scores(self, steps: int, reference: Split) -> tuple[dict[str, float], dict[str, FloatArray]]:
+        """Return the columns of the replica, and its distributions as MDSim defines them, by pairs.
 
         Args:
             steps: Steps that it completed.
@@ -148,9 +183,11 @@ class _Replica:
             "failed": float(collapse is not None or self._end is End.PHYSICAL),
             "step": parameters["timestep"],
         }
+        found: dict[str, FloatArray] = {}
         if comparable:
-            row |= self._distances(counts, stop)
-        return row | self._diffusion(stop) | thermal(self._trajectory, parameters)
+            distances, found = self._distances(counts, stop)
+            row |= distances
+        return row | self._diffusion(stop) | thermal(self._trajectory, parameters), found
 
     def _comparable(self, reference: Split) -> bool:
         """Return whether there is a distribution to compare at all."""
@@ -178,11 +215,12 @@ class _Replica:
         deviations = largest_deviations(positions, bonds, mean_bond_lengths(reference.frames(), bonds))
         return bond_collapse(deviations, asked["threshold"])
 
-    def _distances(self, counts: Mapping[str, PairCounts], stop: int) -> dict[str, float]:
-        """Return how far the distributions before the collapse are from those of the reference."""
-        errors, corrected, moved = [], [], []
+    def _distances(self, counts: Mapping[str, PairCounts], stop: int) -> tuple[dict[str, float], dict[str, FloatArray]]:
+        """Return how far the distributions before the collapse are from those of the reference, and themselves."""
+        errors, corrected, moved, found = [], [], [], {}
         for name, counted in counts.items():
             mdsim, true = curves(counted.frames(0, stop), self._distribution)
+            found[name] = mdsim
             errors.append(curve_mae(mdsim, self._reference.curves[name], self._bins))
             corrected.append(curve_mae(true, self._reference.corrected[name], self._bins))
             distance = wasserstein(true, self._reference.corrected[name], self._bins)
@@ -190,7 +228,7 @@ class _Replica:
         row = {"rdf_mae": max(errors), "rdf_mae_corrected": max(corrected), "rdf_wasserstein": max(moved)}
         if self._reference.elements:
             row["element_rdf_mae"] = max(self._element_errors(stop))
-        return row
+        return row, found
 
     def _element_errors(self, stop: int) -> list[float]:
         trajectory, found = self._trajectory, []

@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlipbench.metrics.relaxation import RelaxationErrors, adsorbate_heights, displacement_sums, displacements
+from mlipbench.scoring.scored import Scored
 from mlipbench.store.predictions import State
 
 if TYPE_CHECKING:
     from mlipbench.scoring.treatment import Treatment
     from mlipbench.store.predictions import PredictionBlock
     from mlipbench.structures.columnar import Split
-    from mlipbench.typing import BoolArray
 
 
-def score_relaxed(
-    split: Split, block: PredictionBlock, start: int, treatment: Treatment
-) -> tuple[RelaxationErrors, BoolArray]:
+def score_relaxed(split: Split, block: PredictionBlock, start: int, treatment: Treatment) -> Scored:
     """Score the relaxations of some structures.
 
     Args:
@@ -26,9 +24,6 @@ def score_relaxed(
         block: What the relaxations ended in.
         start: Place of the first of these structures in the split.
         treatment: How energies are compared. Displacements always count free atoms, as the others never move.
-
-    Returns:
-        Their score columns, and shape (n_structures,), whether the energy could be brought to the labels' reference.
     """
     stop, n = start + len(block), len(block)
     labels, structures = split.labels(start, stop), split.structures(start, stop)
@@ -51,4 +46,4 @@ def score_relaxed(
         converged=np.where(ok, block.columns["converged"], np.nan),
         adsorbate_height=adsorbate_heights(structures, block.columns["positions"]),
     )
-    return columns, applicable
+    return Scored(columns, applicable)

@@ -187,6 +187,8 @@ def _score_splits(dataset: _Dataset, manifest: Manifest) -> Iterator[MetricRecor
         else:
             scores = score_split(dataset.directory.predictions(*place), task, split, record.n_expected, treatment)
         write_scores(dataset.directory.scores(*place), scores)
+        if scores.distributions is not None:
+            dataset.directory.write_distributions(*place, scores.distributions)
         levels = dataset.factors.levels(split) if dataset.factors else None
         for cell in cells:
             if no_shift and _definition(cell).needs_one_reference and cell.status is Status.OK:

@@ -18,14 +18,16 @@ SCHEMA_VERSION: Final = 1
 _SCORE: Final = "rebuild it with `mlipbench score`"
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
+    """What stands in one file of a run, or a part of it; unknown fields are refused."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
 
 
-_AnyRecord = TypeVar("_AnyRecord", bound=_Record)
+AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
-class SuiteIdentity(_Record):
+class SuiteIdentity(Record):
     """Which suite was run.
 
     Attributes:
@@ -41,7 +43,7 @@ class SuiteIdentity(_Record):
     units: tuple[str, ...] = ()
 
 
-class DatasetIdentity(_Record):
+class DatasetIdentity(Record):
     """Which data were used.
 
     Attributes:
@@ -67,7 +69,7 @@ class DatasetIdentity(_Record):
     factors_sha256: str | None = None
 
 
-class VariantRecord(_Record):
+class VariantRecord(Record):
     """The settings a card was run with."""
 
     name: str
@@ -77,7 +79,7 @@ class VariantRecord(_Record):
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
-class ModelIdentity(_Record):
+class ModelIdentity(Record):
     """Which model was run."""
 
     name: str
@@ -87,7 +89,7 @@ class ModelIdentity(_Record):
     trusted_by_user: bool = False
 
 
-class SplitRecord(_Record):
+class SplitRecord(Record):
     """What became of one split of one task.
 
     Attributes:
@@ -129,7 +131,7 @@ class SplitRecord(_Record):
     places: list[int] | None = None
 
 
-class RouteRecord(_Record):
+class RouteRecord(Record):
     """How energies of one dataset are compared.
 
     Attributes:
@@ -147,7 +149,7 @@ class RouteRecord(_Record):
     refusal: str | None = None
 
 
-class CellRecord(_Record):
+class CellRecord(Record):
     """One number the table is to hold, as planned; see `MetricRecord` for the fields."""
 
     task: Task
@@ -162,7 +164,7 @@ class CellRecord(_Record):
     training: str | None = None
 
 
-class EnvironmentRecord(_Record):
+class EnvironmentRecord(Record):
     """What a model ran in.
 
     Attributes:
@@ -183,7 +185,7 @@ class EnvironmentRecord(_Record):
     parameters: int | None = None
 
 
-class Manifest(_Record):
+class Manifest(Record):
     """Everything known of one run: one suite, one model variant, one seed."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -211,7 +213,7 @@ class Manifest(_Record):
     environment: EnvironmentRecord = Field(default_factory=EnvironmentRecord)
 
 
-class MetricRecord(_Record):
+class MetricRecord(Record):
     """One number of one run, or why it is missing.
 
     Attributes:
@@ -259,7 +261,7 @@ class MetricRecord(_Record):
     training: str | None = None
 
 
-class CostRecord(_Record):
+class CostRecord(Record):
     """What is known of the cost of a model on a split besides its timed calls.
 
     Attributes:
@@ -278,7 +280,7 @@ class CostRecord(_Record):
     parity: ParityFacts | None = None
 
 
-class MetricsFile(_Record):
+class MetricsFile(Record):
     """Contents of ``metrics.json``."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -291,7 +293,7 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         ResultsError: The file is missing, damaged or of another schema version.
     """
-    return _read(path, Manifest)
+    return read_record(path, Manifest)
 
 
 def read_cost(path: Path) -> CostRecord:
@@ -300,7 +302,7 @@ def read_cost(path: Path) -> CostRecord:
     Raises:
         ResultsError: The file is missing, damaged or of another schema version.
     """
-    return _read(path, CostRecord)
+    return read_record(path, CostRecord)
 
 
 def read_metrics(path: Path) -> list[MetricRecord]:
@@ -311,10 +313,20 @@ def read_metrics(path: Path) -> list[MetricRecord]:
     """
     if not path.exists() and (path.parent / "manifest.json").exists():
         raise ResultsError("there is no such file", file=path, remedy=_SCORE)
-    return _read(path, MetricsFile, _SCORE).metrics
+    return read_record(path, MetricsFile, _SCORE).metrics
 
 
-def _read(path: Path, kind: type[_AnyRecord], remedy: str = "restore it, or remove the run") -> _AnyRecord:
+def read_record(path: Path, kind: type[AnyRecord], remedy: str = "restore it, or remove the run") -> AnyRecord:
+    """Read a file that holds one record.
+
+    Args:
+        path: The file.
+        kind: Class of the record.
+        remedy: What helps where it is damaged.
+
+    Raises:
+        ResultsError: The file is missing, damaged or of another schema version.
+    """
     try:
         return kind.model_validate_json(path.read_bytes())
     except FileNotFoundError:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from mlipbench.errors import ResultsError, from_os_error
 from mlipbench.status import Status
+from mlipbench.store.distributions import DistributionsRecord, read_distributions
 from mlipbench.store.files import write_atomically
 from mlipbench.store.records import (
     CostRecord,
@@ -62,6 +63,10 @@ class RunDirectory:
     def scores(self, task: str, dataset: str, split: str) -> Path:
         """Return the Parquet file of the scores of a split."""
         return self.path / "scores" / task / dataset / f"{split}.parquet"
+
+    def distributions(self, task: str, dataset: str, split: str) -> Path:
+        """Return the file of what plots show of a split beside its scores."""
+        return self.path / "scores" / task / dataset / f"{split}.distributions.json"
 
     def trajectories(self, dataset: str, split: str, seed: int | None = None) -> Path:
         """Return the folder of the trajectories of simulations that start from a split, or the file of one replica."""
@@ -124,6 +129,24 @@ class RunDirectory:
             MlipbenchError: The disk is full or the folder cannot be written.
         """
         write_atomically(self.costs(dataset, split), _json(record.model_dump(mode="json")))
+
+    def read_distributions(self, task: str, dataset: str, split: str) -> DistributionsRecord | None:
+        """Read what plots show of a split beside its scores; None where nothing was kept.
+
+        Raises:
+            ResultsError: It is damaged.
+        """
+        path = self.distributions(task, dataset, split)
+        return read_distributions(path) if path.is_file() else None
+
+    def write_distributions(self, task: str, dataset: str, split: str, record: DistributionsRecord) -> None:
+        """Write what plots show of a split beside its scores, on one line: most of it are long lists.
+
+        Raises:
+            MlipbenchError: The disk is full or the folder cannot be written.
+        """
+        content = f"{record.model_dump_json()}\n".encode()
+        write_atomically(self.distributions(task, dataset, split), content)
 
     def write_metrics(self, metrics: Iterable[MetricRecord]) -> None:
         """Replace the metrics.

@@ -96,6 +96,21 @@ def test_without_forces_bonds_break_when_the_first_velocities_say(workspace):
     assert rows["seed"] == PARAMETERS["seeds"]
     assert all("Å long" in reason for reason in rows["reason"])
     assert "rdf_mae" in metrics_of(run)
+    (kept,) = json.loads((run / "scores/md/toy/test.distributions.json").read_text())["pairs"]
+    bins = np.linspace(1e-6, 10, 101)
+    curves = [
+        np.histogram([atoms.get_distance(0, 1) for atoms in trajectory(run, seed)], bins, density=True)[0]
+        for seed in PARAMETERS["seeds"]
+    ]
+    for name, expected in {
+        "mean": np.mean(curves, axis=0),
+        "low": np.min(curves, 0),
+        "high": np.max(curves, 0),
+    }.items():
+        assert kept[name] == pytest.approx(expected, rel=1e-4, abs=1e-9)
+    known = np.histogram([atoms.get_distance(0, 1) for atoms in dimers(40)], bins, density=True)[0]
+    assert kept["reference"] == pytest.approx(known, rel=1e-4, abs=1e-9)
+    assert (kept["pairs"], kept["distribution"], kept["limit"], kept["n_replicas"]) == ("all", "distances", 10.0, 3)
 
 
 def test_every_model_starts_from_the_same_structures_with_the_same_velocities(workspace):

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mlipbench.metrics.survival import Endings, kaplan_meier, paired_difference, restricted_mean
+from mlipbench.metrics.survival import (
+    Endings,
+    kaplan_meier,
+    paired_difference,
+    restricted_mean,
+    survival_band,
+)
 
 # Weeks in remission under 6-mercaptopurine (Freireich et al., Blood 21 (1963) 699), the example of Klein and
 # Moeschberger, Survival Analysis, chapter 4; a minus sign marks censoring.
@@ -33,6 +39,30 @@ def test_survival_of_the_textbooks_patients() -> None:
     np.testing.assert_allclose(
         curve.survival, [0.857, 0.807, 0.753, 0.690, 0.627, 0.538, 0.448], atol=5e-4
     )  # as printed
+
+
+def test_limits_without_censoring_are_the_exact_binomial_ones() -> None:
+    band = survival_band(endings(1, 2, 2, 5, 7))
+    assert band.times.tolist() == [0, 1, 2, 5, 7]
+    for alive, survival, low, high in zip([5, 4, 2, 1, 0], band.survival, band.low, band.high, strict=True):
+        exact = stats.binomtest(alive, 5).proportion_ci(0.95, method="exact")
+        assert (survival, low, high) == pytest.approx((alive / 5, exact.low, exact.high), abs=1e-12)
+
+
+def test_limits_are_wider_where_some_are_censored() -> None:
+    band = survival_band(endings(1, -2, 3))
+    assert band.times.tolist() == [0, 1, 2, 3]
+    np.testing.assert_allclose(band.survival, [1, 2 / 3, 2 / 3, 0])
+    # three replicas until one of two is censored; the other stands for 2/3, as one of 1.5 would
+    assert band.low == pytest.approx([0.025 ** (1 / 3), 0.094299, 1 - 0.975 ** (1 / 1.5), 0], abs=1e-5)
+    assert band.high[[0, 3]] == pytest.approx([1, 1 - 0.025 ** (1 / 1.5)])
+    assert band.high[2] > band.high[1] == pytest.approx(0.991596, abs=1e-5)
+
+
+def test_limits_when_all_are_censored_at_once() -> None:
+    band = survival_band(endings(-4, -4, -4))
+    assert (band.times.tolist(), band.survival.tolist(), band.high.tolist()) == ([0, 4], [1, 1], [1, 1])
+    assert band.low == pytest.approx([0.025 ** (1 / 3)] * 2)
 
 
 def test_restricted_mean_of_the_textbooks_patients() -> None:

@@ -18,3 +18,9 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         return Run(model, **settings).write(tmp_path / "results")  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture
+def scored(make_run: Callable[..., Path]) -> Path:
+    """Return a directory with scores of s2ef on the split ``test`` of ``toys``, each structure its own cluster."""
+    return make_run("scored")

@@ -1,12 +1,14 @@
 """Scores of replicas whose trajectories are made by hand: a crystal that melts at a known frame, atoms that drift."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase.build import bulk
 
 from mlipbench.datasets.writer import ColumnarWriter
 from mlipbench.dynamics import End
-from mlipbench.scoring.dynamics import _Replica
+from mlipbench.scoring.dynamics import _distributions, _Replica
 from mlipbench.scoring.reference import diffusivities, observed
 from mlipbench.store.trajectories import Trajectory
 from mlipbench.structures import StructureBatch
@@ -52,7 +54,7 @@ def melting(n=100):
 def test_a_crystal_that_melts_collapses_when_enough_of_a_window_is_gas(reference, tmp_path):
     """A window of five frames; g(r) of the gas is far from that of the crystal, so that few frames of it suffice."""
     known = observed(reference, PARAMETERS, None, tmp_path)
-    scores = _Replica(melting(), PARAMETERS, End.COMPLETED, known).scores(990, reference)
+    scores, _ = _Replica(melting(), PARAMETERS, End.COMPLETED, known).scores(990, reference)
     collapse = scores["stable"] / 0.01 + 1
     assert MELTS - 4 <= collapse <= MELTS  # the window i ... i + 4 holds the first gas at i = 26
     assert scores["failed"] == 1
@@ -70,9 +72,33 @@ def test_without_a_collapse_a_replica_is_censored_where_it_ended(reference, tmp_
         whole.energy[:MELTS],
     )  # fmt: skip
     for end, failed in ((End.CRASH, 0), (End.PHYSICAL, 1)):
-        scores = _Replica(solid, PARAMETERS, end, known).scores(295, reference)
+        scores, _ = _Replica(solid, PARAMETERS, end, known).scores(295, reference)
         assert scores["stable"] == pytest.approx(0.295)
         assert scores["failed"] == failed
+
+
+def test_neighbours_are_read_off_the_curve_that_is_kept(reference, tmp_path):
+    """In a crystal at rest every atom has 12 neighbours at a/√2; 3 of 6 at a, half the cell, are nearest images."""
+    known = observed(reference, PARAMETERS, None, tmp_path)
+    first, still = bulk("Ar", "fcc", a=5.4, cubic=True) * (2, 2, 2), melting(MELTS)
+    at_rest = replace(still, positions=np.repeat(first.positions[None], MELTS, axis=0))
+    found = [_Replica(each, PARAMETERS, End.CRASH, known).scores(290, reference)[1] for each in (at_rest, still)]
+    (kept,) = _distributions(found, known, PARAMETERS).pairs
+    edges = np.linspace(1e-6, 6.0, 101)
+    shells = 4 / 3 * np.pi * np.diff(edges**3)
+    alone = 2 * np.asarray(kept.mean) - found[1]["all"]
+    around = alone * shells * len(first) / first.get_volume()
+    near = edges[1:] < 4.5
+    assert around[near].sum() == pytest.approx(12, rel=1e-3)
+    assert around[~near].sum() == pytest.approx(3, rel=1e-3)
+    assert np.flatnonzero(np.round(alone, 2)).tolist() == [int(5.4 / np.sqrt(2) / 0.06), int((5.4 - 1e-6) / 0.06)]
+    assert kept.n_replicas == 2
+    assert kept.high == pytest.approx(np.maximum(found[0]["all"], found[1]["all"]), rel=1e-4)
+    assert kept.low == pytest.approx(np.minimum(found[0]["all"], found[1]["all"]), rel=1e-4)
+
+
+def test_without_replicas_nothing_is_kept(reference, tmp_path):
+    assert _distributions([], observed(reference, PARAMETERS, None, tmp_path), PARAMETERS) is None
 
 
 def test_diffusivity_of_a_random_walk_against_the_others():

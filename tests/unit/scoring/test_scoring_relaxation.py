@@ -57,7 +57,8 @@ def block() -> PredictionBlock:
 
 def test_columns_are_those_of_a_hand_computation(tmp_path: Path) -> None:
     labels = Labels(relaxed_energy=np.array([-7.5, -3.0, -9.0]), relaxed_positions=REFERENCE)
-    found, applicable = score_relaxed(split_of(tmp_path / "s", labels, fixed=FIXED), block(), 0, PLAIN)
+    scored = score_relaxed(split_of(tmp_path / "s", labels, fixed=FIXED), block(), 0, PLAIN)
+    found, applicable = scored.errors, scored.applicable
     np.testing.assert_array_equal(found.n_atoms, [2, 1, 2])
     np.testing.assert_array_equal(found.n_free, [1, 0, 2])
     np.testing.assert_allclose(found.energy_error, [0.5, 0.0, np.nan])
@@ -69,7 +70,7 @@ def test_columns_are_those_of_a_hand_computation(tmp_path: Path) -> None:
 
 
 def test_all_atoms_are_free_where_none_is_said_to_be_fixed(tmp_path: Path) -> None:
-    found, _ = score_relaxed(split_of(tmp_path / "s", Labels(relaxed_positions=REFERENCE)), block(), 0, PLAIN)
+    found = score_relaxed(split_of(tmp_path / "s", Labels(relaxed_positions=REFERENCE)), block(), 0, PLAIN).errors
     np.testing.assert_array_equal(found.n_free, [2, 1, 2])
     np.testing.assert_allclose(found.displacement_mean, [0.5, 0.0, np.nan])
     np.testing.assert_allclose(found.displacement_abs_sum, [1.2, 0.0, np.nan])
@@ -77,7 +78,7 @@ def test_all_atoms_are_free_where_none_is_said_to_be_fixed(tmp_path: Path) -> No
 
 
 def test_without_a_reference_there_is_nothing_to_compare(tmp_path: Path) -> None:
-    found, _ = score_relaxed(split_of(tmp_path / "s", Labels()), block(), 0, PLAIN)
+    found = score_relaxed(split_of(tmp_path / "s", Labels()), block(), 0, PLAIN).errors
     for column in (found.energy_error, found.displacement_mean, found.displacement_abs_sum, found.adsorbate_height):
         assert np.isnan(column).all()
     np.testing.assert_allclose(found.steps, [12, 300, np.nan])
@@ -87,7 +88,8 @@ def test_shift_and_correction_meet_relaxed_energies(tmp_path: Path) -> None:
     labels = Labels(relaxed_energy=np.array([-7.5, -3.0, -9.0]))
     shift = EnergyShift(np.array([8, 29]), np.array([0.25, -1.0]), np.eye(2), n_structures=9, rmse=0.0)
     treatment = Treatment(free_atoms_only=False, shift=shift, label_correction=np.array([0.5, 0.5, 0.5]))
-    found, applicable = score_relaxed(split_of(tmp_path / "s", labels), block(), 0, treatment)
+    scored = score_relaxed(split_of(tmp_path / "s", labels), block(), 0, treatment)
+    found, applicable = scored.errors, scored.applicable
     # -7 + 0.25 - 1 against -7.5 + 0.5, and -3 - 1 against -3 + 0.5
     np.testing.assert_allclose(found.energy_error, [-0.75, -1.5, np.nan])
     np.testing.assert_array_equal(applicable, [True, True, False])

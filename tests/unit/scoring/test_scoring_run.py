@@ -16,6 +16,7 @@ from plan_world import crystals
 from mlipbench.errors import DatasetError, ResultsError
 from mlipbench.scoring import score_run
 from mlipbench.status import Status
+from mlipbench.store.distributions import read_distributions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,6 +73,26 @@ def test_force_errors_of_free_atoms_are_those_of_a_loop(model: World, *, free_on
     assert metric(records, "forces_magnitude_error").value == pytest.approx(np.mean(magnitudes), abs=1e-6)
     scores = pq.read_table(run / "scores/s2ef/toy/val.parquet")
     assert sum(scores["n_free"].to_pylist()) * 3 == count
+
+
+def test_components_of_free_atoms_with_a_prediction_are_kept_for_plots(model: World) -> None:
+    model.entry["free_atoms_only"] = True
+    frames = labelled(crystals(4, seed=4))
+    values = [[0.0, 0.0, 60.0], [1.0, 1.0, 1.0]], [[0.0, 0.0, 0.0], [9.0, 9.0, 9.0]]
+    for atoms, forces in zip(frames, [*values, *values], strict=True):
+        atoms.calc.results["forces"] = np.array(forces)
+        atoms.set_constraint(FixAtoms(indices=[1]))
+    model.write("val", frames)
+    run = make_run(model, Fake(forces=49.99, failed={"val": {0: "worker died"}}))
+    score_run(run, model.location)
+    path = run / "scores/s2ef/toy/val.distributions.json"
+    found = read_distributions(path).forces
+    assert found is not None
+    middle, last = found.bins // 2, found.bins - 1
+    # by hand: structure 0 failed; 1 and 3 have three zeros each, 2 two and one component beyond the range
+    assert (found.cells, found.counts) == ([middle * found.bins + last], [8])
+    assert (found.reference_beyond, found.predicted_beyond) == (1, 0)
+    assert json.loads(path.read_text())["schema_version"] == 1
 
 
 def test_failed_and_declined_structures_are_counted_apart(model: World) -> None:
@@ -156,7 +177,8 @@ def test_scoring_twice_gives_the_same_bytes(model: World) -> None:
     model.write("val", crystals(12, seed=8))
     run = make_run(model, Fake({"val": list(np.linspace(-1, 2, 12))}))
     first = score_run(run, model.location)
-    files = [run / "metrics.json", run / "scores/s2ef/toy/val.parquet"]
+    scores = run / "scores/s2ef/toy"
+    files = [run / "metrics.json", scores / "val.parquet", scores / "val.distributions.json"]
     before = [path.read_bytes() for path in files]
     for path in files:
         path.unlink()

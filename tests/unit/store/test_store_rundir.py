@@ -12,6 +12,7 @@ import pytest
 from mlipbench.errors import PrerequisiteError, ResultsError
 from mlipbench.protocol import Message
 from mlipbench.status import Status
+from mlipbench.store.distributions import DistributionsRecord
 from mlipbench.store.files import write_atomically
 from mlipbench.store.ledger import Ledger
 from mlipbench.store.records import Manifest, MetricRecord
@@ -69,6 +70,47 @@ def test_manifest_and_metrics_are_read_back_equal(tmp_path: Path) -> None:
     assert run.manifest() == manifest()
     assert run.metrics() == [metric(value=1 / 3), metric(value=None, status="failed", reason="died")]
     assert "eV/Å" in (tmp_path / "run/metrics.json").read_text(encoding="utf-8")
+
+
+def density(**changes: Any) -> dict[str, Any]:
+    fields = {"limit": 50, "linear": 0.05, "bins": 3, "cells": [0, 8], "counts": [5, 1]}
+    return fields | {"reference_beyond": 0, "predicted_beyond": 2} | changes
+
+
+def curve(**changes: Any) -> dict[str, Any]:
+    fields = {"pairs": "O-H", "distribution": "pair_rdf", "limit": 6, "n_replicas": 3}
+    return fields | {name: [0.0, 1.25] for name in ("mean", "low", "high", "reference")} | changes
+
+
+def test_distributions_are_read_back_equal(tmp_path: Path) -> None:
+    record = DistributionsRecord.model_validate({"forces": density(), "pairs": [curve()]})
+    run = RunDirectory(tmp_path)
+    assert run.read_distributions("s2ef", "d", "v.1") is None
+    run.write_distributions("s2ef", "d", "v.1", record)
+    assert run.read_distributions("s2ef", "d", "v.1") == record
+    assert run.distributions("s2ef", "d", "v.1") == tmp_path / "scores/s2ef/d/v.1.distributions.json"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schema_version": 2}, "schema_version: is version 2"),
+        ({"forces": density(cells=[0, 9])}, "do not fit"),
+        ({"forces": density(counts=[1])}, "do not fit"),
+        ({"forces": density(counts=[1, -1])}, "forces.counts.1"),
+        ({"pairs": [curve(low=[0.0])]}, "unlike numbers"),
+        ({"pairs": [curve(mean=[], low=[], high=[], reference=[])]}, "no bins"),
+        ({"pairs": [curve(mean=[0.0, float("inf")])]}, "pairs.0.mean.1"),
+    ],
+)
+def test_damaged_distributions_are_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    run = RunDirectory(tmp_path)
+    path = run.distributions("s2ef", "d", "v")
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(changes))
+    with pytest.raises(ResultsError, match=message) as caught:
+        run.read_distributions("s2ef", "d", "v")
+    assert str(path) in str(caught.value)
 
 
 def test_files_of_a_run_lie_where_the_documentation_says(tmp_path: Path) -> None:
