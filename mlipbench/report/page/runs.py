@@ -243,7 +243,8 @@ def _plain(value: Any) -> str:
 
 def _outcomes(run: RunRecord, manifest: Manifest, scores: ScoreReader) -> Iterator[Outcome]:
     for split in manifest.splits:
-        names = _without(run, split, scores) if split.n_failed or split.n_not_applicable else ()
+        some = split.n_predicted and (split.n_failed or split.n_not_applicable)
+        names = _without(run, split, scores) if some else ()
         yield Outcome(split, names[:_MOST_NAMED], max(0, len(names) - _MOST_NAMED))
 
 

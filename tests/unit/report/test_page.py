@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TypeAlias
 
+    from mlipbench.errors import MlipbenchError
     from mlipbench.report.collect import RunRecord
 
     Make: TypeAlias = Callable[..., Path]
@@ -209,6 +210,18 @@ def test_structures_without_a_prediction_are_named(make_run: Make, tmp_path: Pat
     pq.write_table(table.set_column(table.schema.get_field_index("ok"), "ok", pa.array(ok)), scores)
     text = page_of(*collect([tmp_path / "results"])).text
     assert "Without a prediction in s2ef on toys, test: s3 , s17 ." in text
+
+
+def test_a_split_without_any_prediction_has_no_scores_to_miss(make_run: Make, tmp_path: Path) -> None:
+    directory = make_run("one", record={"status": "not_applicable", "value": None, "ci_low": None, "ci_high": None})
+    manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
+    manifest["splits"][0] |= {"n_predicted": 0, "n_not_applicable": 40, "status": "not_applicable", "reason": "no gold"}
+    (directory / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    (directory / "scores" / "s2ef" / "toys" / "test.parquet").unlink()
+    problems: list[MlipbenchError] = []
+    records = collect([tmp_path / "results"])
+    to_html(records, build_tables(records, problems), (), problems)
+    assert problems == []
 
 
 def test_why_a_row_is_not_ranked_stands_in_it(make_run: Make, tmp_path: Path) -> None:
