@@ -8,22 +8,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from mlipbench.errors import ResultsError
+from mlipbench.report.seeds import seed_means
 from mlipbench.report.text import escape_csv, unescape_csv
 from mlipbench.status import Source, Training
 from mlipbench.store.records import MetricRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from mlipbench.metrics.ranks import Rank
     from mlipbench.report.collect import RunRecord
+    from mlipbench.report.table import Table
 
 COLUMNS: Final = (
     "model", "variant", "training", "seed", "dataset", "split", "task", "metric", "value", "unit", "direction",
-    "ci_low", "ci_high", "two_way_low", "two_way_high", "n", "n_failed", "status", "reason", "source",
-    "comparability_key", "run_id",
+    "ci_low", "ci_high", "two_way_low", "two_way_high", "design_effect", "rank_low", "rank_high", "n", "n_failed",
+    "status", "reason", "source", "comparability_key", "run_id",
 )  # fmt: skip
 """Columns of ``leaderboard.csv``."""
+_MEASURED: Final = frozenset({"design_effect", "rank_low", "rank_high"})
+"""Columns that published rows have nothing to say in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +40,10 @@ class Row:
         variant: Name of the settings it was run with.
         seed: Seed of the run; None for published numbers.
         record: The number.
-        source: Whether it was measured or published.
+        source: Whether it was measured, averaged or published.
         run_id: Run it comes from; empty for published numbers.
         citation: Where a published number stands.
+        rank: The ranks that the model can have in the table of the task; None where nothing was compared.
     """
 
     model: str
@@ -47,22 +53,36 @@ class Row:
     source: Source
     run_id: str = ""
     citation: str = ""
+    rank: Rank | None = None
 
     def as_dict(self) -> dict[str, str | int | float | None]:
         """Return the cells by the name of their column."""
         own = {"model": self.model, "variant": self.variant, "seed": self.seed, "source": self.source.value}
         own["training"] = self.record.relation.value
+        own["rank_low"], own["rank_high"] = self.rank or (None, None)
         fields = self.record.model_dump(mode="json") | own | {"run_id": self.run_id}
         return {column: fields[column] for column in COLUMNS}
 
 
-def leaderboard_rows(records: Iterable[RunRecord]) -> tuple[Row, ...]:
-    """Return all numbers of all runs in the order of the CSV file."""
-    rows = (
-        Row(run.model, run.variant, run.seed, metric, run.source, run.run_id, run.citation)
-        for run in records
-        for metric in run.metrics
-    )
+def leaderboard_rows(records: Sequence[RunRecord], tables: Iterable[Table]) -> tuple[Row, ...]:
+    """Return all numbers of all runs in the order of the CSV file.
+
+    Args:
+        records: What `collect` found.
+        tables: What `build_tables` made of them, for the ranks.
+    """
+    ranks = {
+        (row.run.directory, table.task, table.dataset, cell.record.split, cell.record.metric): cell.rank
+        for table in tables
+        for row in table.rows
+        for cell in row.cells
+        if cell.rank is not None and cell.record is not None and cell.record.task == table.task
+    }
+    rows = []
+    for run in (*records, *seed_means(records)):
+        for one in run.metrics:
+            rank = ranks.get((run.directory, one.task, one.dataset, one.split, one.metric))
+            rows.append(Row(run.model, run.variant, run.seed, one, run.source, run.run_id, run.citation, rank))
     return tuple(sorted(rows, key=_order))
 
 
@@ -84,7 +104,7 @@ def read_published(path: Path) -> tuple[Row, ...]:
     """
     from pydantic import ValidationError
 
-    needed = {*COLUMNS, "citation"}
+    needed = {*COLUMNS, "citation"} - _MEASURED
     rows = []
     with path.open(encoding="utf-8", newline="") as stream:
         reader = csv.DictReader(stream)

@@ -22,12 +22,14 @@ from mlipbench.report.notes import (
     training_notes,
 )
 from mlipbench.report.numbers import DisplayUnit, display_units, format_number
-from mlipbench.report.ranking import ScoreReader, best
+from mlipbench.report.ranking import ScoreReader, ranks
+from mlipbench.report.seeds import seed_means
 from mlipbench.status import Status, Task, Training
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mlipbench.metrics.ranks import Rank
     from mlipbench.report.collect import RunRecord
     from mlipbench.report.grouping import Group
     from mlipbench.store.records import MetricRecord
@@ -70,15 +72,21 @@ class Cell:
 
     Attributes:
         text: Number with interval in the unit of the column, or a word.
-        best: Whether the model cannot be told apart from the best of the column; False where nothing was compared.
+        rank: The ranks that the model can have in the column among those of equal training, 1 for the best; None where
+            nothing was compared.
         notes: Numbers of footnotes.
         record: The number as stored; None where the run has none in this column.
     """
 
     text: str
-    best: bool = False
+    rank: Rank | None = None
     notes: tuple[int, ...] = ()
     record: MetricRecord | None = None
+
+    @property
+    def best(self) -> bool:
+        """Whether no model of the column was found to be better; False where nothing was compared."""
+        return self.rank is not None and self.rank.low == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +98,7 @@ class TableRow:
         variant: Settings, with the seed where several were run.
         training: How the training data relate to the splits: one `Training`, or several where the splits differ.
         cells: One for each column.
+        run: Where its numbers come from.
         notes: Numbers of footnotes.
     """
 
@@ -97,6 +106,7 @@ class TableRow:
     variant: str
     training: str
     cells: tuple[Cell, ...]
+    run: RunRecord
     notes: tuple[int, ...] = ()
 
 
@@ -125,7 +135,7 @@ class Table:
     @property
     def ranked(self) -> bool:
         """Whether any model was compared with another."""
-        return any(cell.best for row in self.rows for cell in row.cells)
+        return any(cell.rank for row in self.rows for cell in row.cells)
 
 
 def build_tables(records: Sequence[RunRecord]) -> tuple[Table, ...]:
@@ -138,14 +148,14 @@ def build_tables(records: Sequence[RunRecord]) -> tuple[Table, ...]:
         ResultsError: A file of scores is damaged.
     """
     scores = ScoreReader()
-    return tuple(_table(group, scores) for group in groups(records))
+    return tuple(_table(group, scores) for group in groups((*records, *seed_means(records))))
 
 
 def _table(group: Group, scores: ScoreReader) -> Table:
     by_run = [group.cells(run) for run in group.runs]
     by_column = list(zip(*by_run, strict=True))
     shared = [shared_notes(records) for records in by_column]
-    bold = [_best(group.runs, records, scores) for records in by_column]
+    ranked = [_ranks(group.runs, records, scores) for records in by_column]
     notes = Notes()
     shown = _shown(group, by_column)
     columns = tuple(_column(group, by_column, one, shared[one.number], notes) for one in shown)
@@ -160,12 +170,12 @@ def _table(group: Group, scores: ScoreReader) -> Table:
                 by_run[number][one.number],
                 one.unit,
                 notes.add([*_own(by_run[number][one.number], shared[one.number]), *of_cells[one.number]]),
-                best=number in bold[one.number],
+                rank=ranked[one.number].get(number),
                 timed=bool(column.conditions),
             )
             for one, column in zip(shown, columns, strict=True)
         )
-        rows.append(TableRow(model, variant, _training(by_run[number]), cells, marks))
+        rows.append(TableRow(model, variant, _training(by_run[number]), cells, group.runs[number], marks))
     return Table(group.task, group.dataset, group.part, columns, tuple(rows), notes.texts, about_data(group))
 
 
@@ -228,27 +238,29 @@ def _kind(task: str, metric: str) -> Kind:
     return Kind.POSITIVE if definition is None else definition.scale.kind
 
 
-def _best(runs: Sequence[RunRecord], records: Sequence[MetricRecord | None], scores: ScoreReader) -> frozenset[int]:
-    """Return the positions of the runs that cannot be told apart from the best of their kind in one column."""
+def _ranks(runs: Sequence[RunRecord], records: Sequence[MetricRecord | None], scores: ScoreReader) -> dict[int, Rank]:
+    """Return the ranks of the runs among those of their kind in one column, by their positions."""
     kinds: dict[Training, list[tuple[int, MetricRecord]]] = {}
     for number, record in enumerate(records):
         if record is not None and record.relation is not Training.CONTAMINATED:
             kinds.setdefault(record.relation, []).append((number, record))
-    chosen: set[int] = set()
+    found: dict[int, Rank] = {}
     for present in kinds.values():
-        positions = best([(runs[number], record) for number, record in present], scores)
-        chosen |= {present[position][0] for position in positions}
-    return frozenset(chosen)
+        positions = ranks([(runs[number], record) for number, record in present], scores)
+        found |= {present[position][0]: rank for position, rank in positions.items()}
+    return found
 
 
-def _cell(record: MetricRecord | None, unit: DisplayUnit, notes: tuple[int, ...], *, best: bool, timed: bool) -> Cell:
+def _cell(
+    record: MetricRecord | None, unit: DisplayUnit, notes: tuple[int, ...], *, rank: Rank | None, timed: bool
+) -> Cell:
     if record is None:
         return Cell(_NOT_MEASURED if timed else _EMPTY)
     if record.value is None:
         return Cell("n/a" if record.status is Status.NOT_APPLICABLE else "failed", notes=notes, record=record)
     ends = (None if end is None else end * unit.factor for end in (record.ci_low, record.ci_high))
     text = f"{round(record.value):,}" if unit.whole else format_number(record.value * unit.factor, *ends)
-    return Cell(text, best=best, notes=notes, record=record)
+    return Cell(text, rank, notes, record)
 
 
 def _own(record: MetricRecord | None, common: Sequence[str]) -> tuple[str, ...]:

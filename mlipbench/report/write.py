@@ -46,6 +46,6 @@ def write(records: Sequence[RunRecord], directory: Path) -> Leaderboard:
     """
     tables = build_tables(records)
     board = Leaderboard(directory / "leaderboard.csv", directory / "leaderboard.md", tables)
-    write_atomically(board.csv, to_csv(leaderboard_rows(records)).encode())
+    write_atomically(board.csv, to_csv(leaderboard_rows(records, tables)).encode())
     write_atomically(board.markdown, to_markdown(records, tables).encode())
     return board

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 HEADER = (
     "model,variant,training,seed,dataset,split,task,metric,value,unit,direction,ci_low,ci_high,two_way_low,two_way_high,"
-    "n,n_failed,status,reason,source,comparability_key,run_id"
+    "design_effect,rank_low,rank_high,n,n_failed,status,reason,source,comparability_key,run_id"
 )
 PUBLISHED = {
     "model": "paper-net", "dataset": "toys", "split": "test", "task": "s2ef", "metric": "forces_mae",
@@ -46,7 +46,7 @@ def published_file(folder: Path, *rows: dict[str, str]) -> Path:
 def test_columns_and_exact_floats(make_run: Make, tmp_path: Path) -> None:
     make_run("one", metrics=("energy_mae", "forces_mae"))
     records = collect([tmp_path / "results"])
-    text = to_csv(leaderboard_rows(records))
+    text = to_csv(leaderboard_rows(records, ()))
     assert text.splitlines()[0] == HEADER
     rows = {row["metric"]: row for row in read(text)}
     for metric in records[0].metrics:
@@ -61,26 +61,26 @@ def test_the_training_of_a_number_stands_beside_it(make_run: Make, tmp_path: Pat
     make_run("one", record={"relation": "fine-tuned", "training": "a sentence"})
     published_file(tmp_path / "results" / "published", PUBLISHED, PUBLISHED | {"model": "b", "training": "zero-shot"})
     records = collect([tmp_path / "results"])
-    rows = {row["model"]: row["training"] for row in read(to_csv(leaderboard_rows(records)))}
+    rows = {row["model"]: row["training"] for row in read(to_csv(leaderboard_rows(records, ())))}
     assert rows == {"one": "fine-tuned", "paper-net": "unknown", "b": "zero-shot"}
 
 
 def test_order_does_not_depend_on_the_order_of_reading(make_run: Make) -> None:
     paths = [make_run(name) for name in ("b", "a", "c")]
-    assert to_csv(leaderboard_rows(collect(paths))) == to_csv(leaderboard_rows(collect(paths[::-1])))
+    assert to_csv(leaderboard_rows(collect(paths), ())) == to_csv(leaderboard_rows(collect(paths[::-1]), ()))
 
 
 @pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", "+1", "-1", "@sum"])
 def test_formulas_are_escaped(make_run: Make, tmp_path: Path, name: str) -> None:
     make_run(name, record={"reason": "\t=1+1"})
-    (row,) = read(to_csv(leaderboard_rows(collect([tmp_path / "results"]))))
+    (row,) = read(to_csv(leaderboard_rows(collect([tmp_path / "results"]), ())))
     assert row["model"] == f"'{name}"
     assert row["reason"] == "'=1+1"
 
 
 def test_negative_numbers_are_numbers(make_run: Make, tmp_path: Path) -> None:
     make_run("one", metrics=("forces_cosine_similarity",), record={"value": -0.25, "ci_low": -0.5, "ci_high": 0.0})
-    (row,) = read(to_csv(leaderboard_rows(collect([tmp_path / "results"]))))
+    (row,) = read(to_csv(leaderboard_rows(collect([tmp_path / "results"]), ())))
     assert (row["value"], row["ci_low"], row["ci_high"]) == ("-0.25", "-0.5", "0.0")
 
 
@@ -92,7 +92,7 @@ def test_published_rows_stand_apart_with_their_citation(make_run: Make, tmp_path
     tables = build_tables(records)
     assert [len(table.rows) for table in tables] == [1, 1]
     assert tables[1].footnotes == ("published, not measured: Doe 2024, table 2",)
-    assert read(to_csv(leaderboard_rows(records)))[1]["value"] == "0.0425"
+    assert read(to_csv(leaderboard_rows(records, ())))[1]["value"] == "0.0425"
 
 
 @pytest.mark.parametrize(
@@ -108,6 +108,32 @@ def test_invalid_published_rows_are_named(tmp_path: Path, change: dict[str, str]
     path = published_file(tmp_path / "published", PUBLISHED | change)
     with pytest.raises(ResultsError, match=rf"rows\.csv: {message}"):
         read_published(path)
+
+
+def test_ranks_stand_beside_their_numbers(make_run: Make, tmp_path: Path) -> None:
+    make_run("good", error=0.05, draw=1, metrics=("forces_mae", "energy_mae"))
+    make_run("bad", error=0.20, draw=2, metrics=("forces_mae",))
+    make_run("worse", error=0.40, draw=3, metrics=("forces_mae",))
+    records = collect([tmp_path / "results"])
+    rows = read(to_csv(leaderboard_rows(records, build_tables(records))))
+    ranks = {(row["model"], row["metric"]): (row["rank_low"], row["rank_high"]) for row in rows}
+    assert ranks == {
+        ("good", "energy_mae"): ("", ""),  # alone in its column
+        ("good", "forces_mae"): ("1", "1"),
+        ("bad", "forces_mae"): ("2", "2"),
+        ("worse", "forces_mae"): ("3", "3"),
+    }
+
+
+def test_published_files_without_the_columns_of_measured_rows_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    columns = [name for name in (*COLUMNS, "citation") if name not in {"design_effect", "rank_low", "rank_high"}]
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, columns)
+        writer.writeheader()
+        writer.writerow(PUBLISHED)
+    (row,) = read_published(path)
+    assert (row.record.value, row.record.design_effect, row.rank) == (0.0425, None, None)
 
 
 def test_published_files_need_all_columns(tmp_path: Path) -> None:
