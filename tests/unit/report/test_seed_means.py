@@ -98,15 +98,21 @@ def test_two_seeds_have_no_mean(make_run: Make, tmp_path: Path) -> None:
     assert seed_means(collect([tmp_path / "results"])) == ()
 
 
-@pytest.mark.parametrize(
-    "changes", [{"recipe": "toys version 2"}, {"n_train": 9}, {"seed": 10}, {"preset": "large"}, {"code": "d"}]
-)
+@pytest.mark.parametrize("changes", [{"recipe": "toys version 2"}, {"n_train": 9}, {"preset": "large"}, {"code": "d"}])
 def test_trainings_that_differ_in_more_than_their_seed_are_not_averaged(
     make_run: Make, tmp_path: Path, changes: dict[str, object]
 ) -> None:
     trained(make_run, 0, 0.1)
     trained(make_run, 1, 0.1)
     trained(make_run, 2, 0.1, **changes)
+    assert seed_means(collect([tmp_path / "results"])) == ()
+
+
+def test_one_seed_twice_is_no_third_seed(make_run: Make, tmp_path: Path) -> None:
+    paths = [trained(make_run, seed, 0.1) / "manifest.json" for seed in range(3)]
+    content = json.loads(paths[2].read_text(encoding="utf-8"))
+    content["model"]["checkpoints"]["toys"]["seed"] = 11
+    paths[2].write_text(json.dumps(content), encoding="utf-8")
     assert seed_means(collect([tmp_path / "results"])) == ()
 
 
