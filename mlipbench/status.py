@@ -19,6 +19,7 @@ class Source(StrEnum):
     """Where a number comes from."""
 
     MEASURED = "measured"
+    AVERAGED = "averaged"  # over measured runs that differ in their training seed
     PUBLISHED = "published"
 
 

@@ -45,9 +45,14 @@ class BlockEstimate:
 
 def student(freedom: int) -> float:
     """Return how many standard errors an interval reaches to either side, with some degrees of freedom."""
+    return student_quantile(freedom, (1.0 + LEVEL) / 2.0)
+
+
+def student_quantile(freedom: int, probability: float) -> float:
+    """Return a quantile of Student's distribution."""
     from scipy.special import stdtrit
 
-    return float(stdtrit(freedom, (1.0 + LEVEL) / 2.0))
+    return float(stdtrit(freedom, probability))
 
 
 def two_sided(ratio: float, freedom: int) -> float:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
-from mlipbench.metrics.statistics import Interval, cluster_interval, ratio_of_sums
+from mlipbench.metrics.statistics import Interval, cluster_interval, design_effect, ratio_of_sums
 from mlipbench.metrics.values import MetricValue, Quantity
 
 if TYPE_CHECKING:
@@ -150,9 +150,10 @@ def evaluate(
     value = ratio_of_sums(numerator, denominator, definition.scale.transform) if n else math.nan
     if not math.isfinite(value):
         why = "the sum of errors overflows" if n else f"no structure has what {definition.name} needs"
-        interval = Interval(None, None, n_clusters, f"{why} ({n} of {enters.size} structures enter)")
+        interval, effect = Interval(None, None, n_clusters, f"{why} ({n} of {enters.size} structures enter)"), None
     else:
         interval = cluster_interval(numerator, denominator, clusters, definition.scale, bootstrap)
+        effect = design_effect(numerator, denominator, clusters)
     return MetricValue(
         name=definition.name,
         value=value if math.isfinite(value) else None,
@@ -163,6 +164,7 @@ def evaluate(
         ci_high=interval.high,
         n_clusters=n_clusters,
         reason=interval.reason,
+        design_effect=effect,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
+from itertools import combinations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +18,7 @@ import numpy as np
 from mlipbench.metrics.blocks import LEVEL, half_width, two_sided
 from mlipbench.metrics.definition import Estimate, MetricDefinition
 from mlipbench.metrics.diffusivity import Diffusion, pooled
+from mlipbench.metrics.ranks import ranks_of
 from mlipbench.metrics.statistics import holm
 from mlipbench.metrics.survival import Endings, paired_difference, restricted_mean
 from mlipbench.metrics.values import Direction, Kind, Scale
@@ -24,6 +26,7 @@ from mlipbench.metrics.values import Direction, Kind, Scale
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from mlipbench.metrics.ranks import Rank
     from mlipbench.typing import BoolArray, FloatArray, IntArray
 
 FEWEST_REPLICAS: Final = 3
@@ -120,39 +123,40 @@ def mean_estimate(values: FloatArray, why: str = "nothing could be computed") ->
     return Estimate(mean, max(mean - half, 0.0), mean + half, n, said)
 
 
-def indistinguishable_replicas(
-    definition: MetricDefinition[ReplicaScores], models: Mapping[str, ReplicaScores]
-) -> frozenset[str]:
-    """Return the models that cannot be told apart from the best one, over the replicas that all have.
+def rank_replicas(definition: MetricDefinition[ReplicaScores], models: Mapping[str, ReplicaScores]) -> dict[str, Rank]:
+    """Rank models over the replicas that all have.
 
     Replicas with one seed begin alike, so that their differences are what is compared: by the paired test of the
-    metric, corrected by Holm over all pairs of models, as `mlipbench.metrics.statistics.indistinguishable_from_best`
-    does.
+    metric, corrected by Holm over all pairs of models.
 
     Args:
         definition: The metric, with an estimate over replicas.
         models: Scores by model, of the same replicas in one order.
 
     Returns:
-        The best and all whose difference from it does not exclude 0; none where fewer than `FEWEST_REPLICAS` replicas
-        are common.
+        The rank by model, of those with a value; empty where fewer than two have one or fewer than `FEWEST_REPLICAS`
+        replicas are common.
     """
     if definition.estimate is None or definition.differ is None:
-        return frozenset()
+        return {}
     common = np.logical_and.reduce([np.isfinite(definition.numerator(scores)) for scores in models.values()])
     if int(common.sum()) < FEWEST_REPLICAS:
-        return frozenset()
+        return {}
     shared = {model: scores.taken(common) for model, scores in models.items()}
     values = {model: definition.estimate(scores).value for model, scores in shared.items()}
-    known = {model: value for model, value in values.items() if value is not None}
-    if not known:
-        return frozenset()
-    best = (min if definition.direction is Direction.LOWER else max)(known, key=lambda model: known[model])
-    others = [model for model in known if model != best]
-    p_values = [definition.differ(shared[model], shared[best]) for model in others]
-    adjusted = holm([1.0 if p is None else p for p in p_values], len(known) * len(others) // 2)
-    ties = (model for model, p in zip(others, adjusted, strict=True) if p > 1 - LEVEL)
-    return frozenset({best, *ties})
+    known = sorted(model for model, value in values.items() if value is not None)
+    if len(known) < 2:  # noqa: PLR2004 - one model has no rank
+        return {}
+    pairs = list(combinations(range(len(known)), 2))
+    p_values = [definition.differ(shared[known[i]], shared[known[j]]) for i, j in pairs]
+    adjusted = holm([1.0 if p is None else p for p in p_values])
+    sign = 1.0 if definition.direction is Direction.HIGHER else -1.0
+    heights = [sign * float(values[model] or 0.0) for model in known]
+    better = np.zeros((len(known), len(known)), dtype=np.bool_)
+    for (i, j), p in zip(pairs, adjusted, strict=True):
+        if p <= 1 - LEVEL:
+            better[i, j], better[j, i] = heights[i] > heights[j], heights[j] > heights[i]
+    return dict(zip(known, ranks_of(better), strict=True))
 
 
 def _by_student(column: Callable[[ReplicaScores], FloatArray]) -> Callable[[ReplicaScores, ReplicaScores], float]:

@@ -6,15 +6,15 @@ A is what is compared with and B what is compared: a difference is B - A, a rela
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from mlipbench.metrics.blocks import FEWEST, half_width, two_sided
+from mlipbench.metrics.blocks import FEWEST, half_width, student_quantile, two_sided
 from mlipbench.metrics.contrast import Estimate, gap
-from mlipbench.metrics.statistics import paired_difference, ratio_of_sums
+from mlipbench.metrics.statistics import POWER, paired_difference, ratio_of_sums
 from mlipbench.metrics.survival import Endings, restricted_mean
 from mlipbench.metrics.survival import paired_difference as time_difference
 from mlipbench.metrics.values import Kind, Transform
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _NORMAL: Final = 1.959963984540054
 """Standard errors that a 95 % interval of a normal estimate reaches to either side."""
+_POWERED: Final = 0.8416212335729143
+"""Standard errors beyond that at which a normal estimate is found with a probability of `POWER`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class Change:
         n_clusters: Independent clusters among them.
         exact: Whether the numbers are counted, so that any difference is one.
         reason: Why something is missing, or what must be known of it.
+        detectable: Smallest difference in the metric's unit that a test of it alone at 5 % finds with a probability of
+            80 %; None where that is not known.
     """
 
     a: float | None
@@ -58,6 +62,7 @@ class Change:
     n_clusters: int = 0
     exact: bool = False
     reason: str | None = None
+    detectable: float | None = None
 
 
 def structures_change(a: Sums, b: Sums, clusters: AnyArray, scale: Scale, bootstrap: Bootstrap | None = None) -> Change:
@@ -82,14 +87,23 @@ def structures_change(a: Sums, b: Sums, clusters: AnyArray, scale: Scale, bootst
         return _nothing(found.reason)
     common = (a[1] > 0) & (b[1] > 0)
     first, second = (ratio_of_sums(num[common], den[common], scale.transform) for num, den in (a, b))
-    difference = Estimate(found.difference, found.low, found.high)
-    if scale.kind is not Kind.POSITIVE:
-        return Change(first, second, difference, None, found.p_value, found.n, found.n_clusters, reason=found.reason)
-    # The interval of the ratio B / A stands at the value of A, and dividing by that takes it back.
-    relative = _over(difference, first)
-    plain = paired_difference(b, a, clusters, scale, bootstrap, as_ratio=False)
-    absolute = Estimate(found.difference, plain.low, plain.high)
-    return Change(first, second, absolute, relative, found.p_value, found.n, found.n_clusters, reason=found.reason)
+    difference, relative = Estimate(found.difference, found.low, found.high), None
+    if scale.kind is Kind.POSITIVE:
+        # The interval of the ratio B / A stands at the value of A, and dividing by that takes it back.
+        relative = _over(difference, first)
+        plain = paired_difference(b, a, clusters, scale, bootstrap, as_ratio=False)
+        difference = Estimate(found.difference, plain.low, plain.high)
+    return Change(
+        first,
+        second,
+        difference,
+        relative,
+        found.p_value,
+        found.n,
+        found.n_clusters,
+        reason=found.reason,
+        detectable=found.detectable,
+    )
 
 
 def _nothing(reason: str | None) -> Change:
@@ -124,22 +138,28 @@ def replicas_change(definition: MetricDefinition[ReplicaScores], a: ReplicaScore
         return _nothing("no replica that both have a value for")
     first, second = (float(np.mean(column[common])) for column in columns)
     differences = (columns[1] - columns[0])[common]
-    found, p, said = _student(differences)
-    relative = _over(Estimate(found.value, None, None), first)
-    return Change(first, second, found, relative, p, n, n, reason=said)
+    relative = _over(Estimate(float(np.mean(differences)), None, None), first)
+    return replace(_student(differences), a=first, b=second, relative=relative)
 
 
-def _student(differences: FloatArray) -> tuple[Estimate, float | None, str | None]:
-    """Return the mean of differences with Student's interval, its p-value, and what must be known of it."""
+def _student(differences: FloatArray) -> Change:
+    """Return the mean of differences with Student's interval and test."""
     n, value = len(differences), float(np.mean(differences))
+    bare = Change(None, None, Estimate(value, None, None), n=n, n_clusters=n)
     if n < FEWEST:
-        return Estimate(value, None, None), None, f"{n} pairs of replicas, an interval needs {FEWEST}"
+        return replace(bare, reason=f"{n} pairs of replicas, an interval needs {FEWEST}")
     if np.ptp(differences) == 0.0:
         p = 2.0 ** (1 - n) if value else 1.0  # that of n equal signs
-        return Estimate(value, value, value), p, f"no width: all {n} pairs differ alike"
+        estimate = Estimate(value, value, value)
+        return replace(bare, difference=estimate, p=p, reason=f"no width: all {n} pairs differ alike")
     half = half_width(differences)
     error = float(np.std(differences, ddof=1)) / math.sqrt(n)
-    return Estimate(value, value - half, value + half), two_sided(value / error, n - 1), None
+    return replace(
+        bare,
+        difference=Estimate(value, value - half, value + half),
+        p=two_sided(value / error, n - 1),
+        detectable=half + error * student_quantile(n - 1, POWER),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +228,7 @@ def gap_change(base: Change, others: Sequence[Change]) -> Change:
         n=sum(part.n for part in parts),
         n_clusters=min(part.n_clusters for part in parts),
         reason=next((part.reason for part in parts if part.p is None), None),
+        detectable=_detectable(found),
     )
 
 
@@ -253,9 +274,11 @@ def independent_ratio(a: Estimate, b: Estimate, n: int) -> Change:
     first, second = (Estimate(math.log(one.value), _log(one.low), _log(one.high)) for one in (a, b))
     found = gap(first, [second])
     relative = Estimate(math.expm1(found.value), *(None if end is None else math.expm1(end) for end in found[1:]))
-    p = p_of_interval(found)
+    p, reach = p_of_interval(found), _detectable(found)
     said = "one of the two has no interval" if p is None else "measured independently"
-    return Change(a.value, b.value, Estimate(b.value - a.value, None, None), relative, p, n, reason=said)
+    difference = Estimate(b.value - a.value, None, None)
+    detectable = None if reach is None else a.value * math.expm1(reach)
+    return Change(a.value, b.value, difference, relative, p, n, reason=said, detectable=detectable)
 
 
 def _log(value: float | None) -> float | None:
@@ -277,6 +300,16 @@ def p_of_interval(found: Estimate) -> float | None:
         return 1.0
     arm = found.value - found.low if found.value > 0 else found.high - found.value
     return 0.0 if arm <= 0.0 else math.erfc(_NORMAL * abs(found.value) / arm / math.sqrt(2.0))
+
+
+def _detectable(found: Estimate) -> float | None:
+    """Return the smallest difference that is found with a probability of `POWER`, by an interval as `p_of_interval`'s.
+
+    The standard error is read off the longer arm.
+    """
+    if found.low is None or found.high is None:
+        return None
+    return max(found.value - found.low, found.high - found.value) * (1.0 + _POWERED / _NORMAL)
 
 
 def per_structure(sums: Sums, scale: Scale) -> FloatArray:

@@ -26,6 +26,7 @@ ROUNDING: Final = 1e-12
 """A standard error smaller than this share of the value is rounding."""
 MIN_RESAMPLES: Final = 100
 """Fewer say nothing about a tail."""
+_SIGNS: Final = (1.0, -1.0)
 CHUNK: Final = 2_000_000
 """Draws held in memory at a time, about 60 MB."""
 
@@ -102,6 +103,8 @@ def cluster_sums(columns: Sequence[FloatArray], clusters: AnyArray, enters: Bool
 def studentise(sums: FloatArray, link: Link, bootstrap: Bootstrap) -> tuple[float, FloatArray]:
     """Return the standard error of a ratio, or of a difference of two, and its absolute pivots over resamples.
 
+    The standard error is that of `jackknife_error`; those of the pivots are linearised, which many resamples need.
+
     Args:
         sums: Shape (n_clusters, 2) or (n_clusters, 4), numerator and denominator of one model or of two.
         link: Scale of the statistic: link(ratio), or link(first ratio) - link(second ratio).
@@ -116,18 +119,62 @@ def studentise(sums: FloatArray, link: Link, bootstrap: Bootstrap) -> tuple[floa
     centred = sums / totals[1::2].mean()
     # Numerators become residuals n - R d: their squares do not cancel where clusters hardly differ.
     centred[:, ::2] -= ratios * centred[:, 1::2]
-    value, error = _delta(_features(centred).sum(axis=0)[None], ratios, link, len(sums))
-    if error[0] <= ROUNDING * (1.0 if link is Link.LOG else float(np.abs(_linked(ratios, link)).max())):
+    value, _ = _delta(_features(centred).sum(axis=0)[None], ratios, link, len(sums))
+    error = float(jackknife_error(deletions(sums, link) @ _SIGNS[: ratios.size]))
+    if error <= rounding_of(ratios, link):
         return 0.0, np.zeros(0)
-    groups = _grouped(centred, rng)
+    groups = grouped(centred, rng)
     values, errors = _delta(_resample(_features(groups), bootstrap.resamples, rng), ratios, link, len(groups))
     deviations = np.abs(values - value[0])
     with np.errstate(divide="ignore", invalid="ignore"):
         pivots = np.where(deviations == 0.0, 0.0, deviations / errors)
-    return float(error[0]), np.where(np.isnan(pivots), np.inf, pivots)
+    return error, np.where(np.isnan(pivots), np.inf, pivots)
 
 
-def _grouped(sums: FloatArray, rng: np.random.Generator) -> FloatArray:
+def deletions(sums: FloatArray, link: Link) -> FloatArray:
+    """Return by how much each cluster that is left out changes link(ratio) of every model, to first order in the link.
+
+    Args:
+        sums: Shape (n_clusters, 2 * n_models), numerators and denominators in turns.
+        link: Scale of the ratios.
+
+    Returns:
+        Shape (n_clusters, n_models).
+    """
+    totals = sums.sum(axis=0)
+    ratios = totals[::2] / totals[1::2]
+    residuals = sums[:, ::2] - ratios * sums[:, 1::2]
+    with np.errstate(divide="ignore", invalid="ignore"):  # a cluster that holds everything, to rounding
+        changes: FloatArray = -slopes(ratios, link) * residuals / (totals[1::2] - sums[:, 1::2])
+    return changes
+
+
+def jackknife_error(changes: FloatArray) -> FloatArray:
+    """Return the standard error of a statistic from what leaving out each cluster changes, along the first axis.
+
+    It is ``se² = (G-1)/G Σ_g c_g²``, the delete-one jackknife about the estimate. Where clusters differ in size it is
+    larger than the linearised one, which is too small because a large cluster pulls the ratio towards itself (Bell and
+    McCaffrey, Survey Methodology 28 (2002) 169; MacKinnon, Nielsen and Webb, Journal of Applied Econometrics 38 (2023)
+    671); for clusters of equal size both are the same.
+
+    Args:
+        changes: Shape (n_clusters, ...).
+
+    Returns:
+        Shape (...); infinite where a change is not finite.
+    """
+    n = len(changes)
+    with np.errstate(over="ignore", invalid="ignore"):
+        error = np.sqrt((n - 1) / n * np.square(changes).sum(axis=0))
+    return np.where(np.isfinite(error), error, np.inf)
+
+
+def rounding_of(ratios: FloatArray, link: Link) -> float:
+    """Return the standard error below which there is nothing but rounding."""
+    return ROUNDING * (1.0 if link is Link.LOG else float(np.abs(linked(ratios, link)).max()))
+
+
+def grouped(sums: FloatArray, rng: np.random.Generator) -> FloatArray:
     """Deal clusters at random into at most MAX_GROUPS groups; sums of groups are as independent as clusters are."""
     if len(sums) <= MAX_GROUPS:
         return sums
@@ -155,11 +202,20 @@ def counts_of_draws(n: int, resamples: int, rng: np.random.Generator) -> FloatAr
     return np.bincount(draws.ravel(), minlength=resamples * n).reshape(resamples, n).astype(np.float64)
 
 
-def _linked(ratios: FloatArray, link: Link) -> FloatArray:
+def linked(ratios: FloatArray, link: Link) -> FloatArray:
     """Apply the link to ratios."""
     if link is Link.LOG:
         return np.log(ratios)
     return np.sqrt(ratios) if link is Link.ROOT else ratios
+
+
+def slopes(ratios: FloatArray, link: Link) -> FloatArray:
+    """Return the derivative of the link at ratios; 0 at a root of 0, which has no errors in any resample."""
+    if link is Link.LOG:
+        return 1.0 / ratios
+    if link is Link.ROOT:
+        return np.divide(0.5, np.sqrt(ratios), out=np.zeros_like(ratios), where=ratios != 0.0)
+    return np.ones_like(ratios)
 
 
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")  # a resample without any error; the pivot becomes inf
@@ -178,19 +234,13 @@ def _delta(features: FloatArray, ratios: FloatArray, link: Link, n: int) -> tupl
     width = 2 * ratios.size
     shift = features[:, 0:width:2] / features[:, 1:width:2]
     current = ratios + shift
-    slope = np.ones_like(current)
-    if link is Link.LOG:
-        slope = 1.0 / current
-    elif link is Link.ROOT:
-        slope = 0.5 / np.sqrt(current)
-    slope = np.where(ratios == 0.0, 0.0, slope)  # a ratio of 0 has no errors in any resample: the root stays 0
-    slope *= np.array([1.0, -1.0])[: ratios.size] / features[:, 1:width:2]
+    slope = slopes(current, link) * _SIGNS[: ratios.size] / features[:, 1:width:2]
     weights = np.stack([slope, -slope * shift], axis=2).reshape(-1, width)
     first, second = np.triu_indices(width)
     terms = np.where(first == second, 1.0, 2.0) * weights[:, first] * weights[:, second] * features[:, width:]
     variance = terms.sum(axis=1)
     variance = np.where(variance > ROUNDING * np.abs(terms).sum(axis=1), variance, 0.0)
-    value = _linked(current, link) @ np.array([1.0, -1.0])[: ratios.size]
+    value = linked(current, link) @ _SIGNS[: ratios.size]
     return value, np.sqrt(variance * n / (n - 1))
 
 

@@ -4,7 +4,8 @@ Structures of one relaxation, molecule or trajectory block resemble each other, 
 function collapses structures to sums per cluster first and then works on f = Σ numerator / Σ denominator:
 
 - The standard error is the linearised one of a ratio (Cochran, Sampling Techniques, 3rd ed., sections 6.3 and 9A.2):
-  se² = G/(G-1) Σ_g (n_g - R d_g)² / (Σ_g d_g)² with G clusters.
+  se² = G/(G-1) Σ_g (n_g - R d_g)² / (Σ_g d_g)² with G clusters; of errors and cosines each term is divided by the
+  square of what the other clusters hold, which is the jackknife's (`mlipbench.metrics.resampling.jackknife_error`).
 - Errors and cosines get the symmetric studentised cluster bootstrap (Hall, The Bootstrap and Edgeworth Expansion, 1992,
   section 3.6): the quantile of |f* - f| / se* over resamples times se, errors in the logarithm.
 - Fractions get Clopper-Pearson with an effective sample size (Korn and Graubard, Survey Methodology 24 (1998) 193), its
@@ -17,11 +18,13 @@ named: cluster sums are put in an order of their own before anything is drawn.
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
+from mlipbench.metrics.blocks import student_quantile
 from mlipbench.metrics.resampling import (
     ROUNDING,
     Bootstrap,
@@ -31,10 +34,10 @@ from mlipbench.metrics.resampling import (
     require_range,
     studentise,
 )
-from mlipbench.metrics.values import Direction, Kind, Scale, Transform
+from mlipbench.metrics.values import Kind, Scale, Transform
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from mlipbench.typing import AnyArray, FloatArray
 
@@ -46,14 +49,16 @@ __all__ = [
     "Scale",
     "Sums",
     "cluster_interval",
+    "design_effect",
     "holm",
-    "indistinguishable_from_best",
     "paired_difference",
     "ratio_of_sums",
 ]
 
 MIN_CLUSTERS: Final = 8
 """Fewer clusters say nothing trustworthy about their spread."""
+POWER: Final = 0.8
+"""Probability with which a minimum detectable difference is found."""
 
 Sums: TypeAlias = "tuple[FloatArray, FloatArray]"
 """Numerator and denominator of a metric, each of shape (n_structures,)."""
@@ -88,6 +93,7 @@ class PairedDifference:
         n: Number of common structures.
         n_clusters: Number of clusters among them.
         reason: Why something is missing, or why the interval has no width.
+        detectable: Smallest difference that the test finds with a probability of `POWER`, None where that is not known.
     """
 
     difference: float | None
@@ -97,6 +103,7 @@ class PairedDifference:
     n: int
     n_clusters: int
     reason: str | None = None
+    detectable: float | None = None
 
 
 def ratio_of_sums(numerator: FloatArray, denominator: FloatArray, transform: Transform = Transform.IDENTITY) -> float:
@@ -125,29 +132,7 @@ def cluster_interval(
 ) -> Interval:
     """Return the interval of a ratio of sums over clustered structures.
 
-    Measured coverage of the 95 % interval (1,000 resamples; 2,000 trials up to 100 clusters, 400 above, so ± 0.005 and
-    ± 0.011) for lognormal errors in G clusters of 5 to 39 structures. `sigma` is the standard deviation of the
-    logarithm (0.5: moderate, 1: strong, 2: extreme skew), `rho` the share of its variance that a cluster has in common.
-    Where it falls short, the truth lies above the interval.
-
-    =====  ===  =====  =====  =====  =====  =====  ======
-    sigma  rho  G = 8  12     30     100    400    2000
-    =====  ===  =====  =====  =====  =====  =====  ======
-    0.5    0.0  0.954  0.962  0.951  0.947  0.950  0.943
-    0.5    0.4  0.963  0.953  0.958  0.945  0.925  0.953
-    0.5    0.8  0.945  0.944  0.947  0.946  0.968  0.965
-    1.0    0.0  0.955  0.956  0.949  0.946  0.958  0.948
-    1.0    0.4  0.937  0.927  0.940  0.949  0.935  0.953
-    1.0    0.8  0.923  0.916  0.923  0.938  0.968  0.950
-    2.0    0.0  0.886  0.880  0.895  0.892  0.927  0.935
-    2.0    0.4  0.874  0.865  0.883  0.915  0.930  0.945
-    2.0    0.8  0.807  0.815  0.821  0.870  0.900  0.932
-    =====  ===  =====  =====  =====  =====  =====  ======
-
-    At (1.0, 0.8) with 8 clusters the percentile bootstrap covers less than 0.81, Student's t on the logarithm 0.88, the
-    equal-tailed studentised bootstrap 0.90. Cosines (skewed, rho 0.2 and 0.8): 0.929 to 0.954 for 8 to 400 clusters.
-    Fractions of 0.005 to 0.95 with correlation 0 to 0.8 within 8 to 1,000 clusters: 0.942 to 1.000, where Korn and
-    Graubard's own degrees of freedom (clusters minus one) go down to 0.85.
+    ``docs/reference/statistics.md`` holds the coverage that was measured.
 
     Args:
         numerator: Shape (n_structures,).
@@ -203,10 +188,10 @@ def paired_difference(
     and agree: the interval excludes 0 where the p-value is below 1 - level. For errors the interval is that of the
     ratio a / b, put as a difference at the value of b.
 
-    Measured level (500 trials each, ± 0.02): two equal models with lognormal errors (sigma 0.5 and 1), with own and
-    shared cluster effects, are told apart at 5 % in 0.042 to 0.074 of cases with 8 clusters, 0.020 to 0.052 with 12 and
-    0.046 to 0.060 with 30. Five times larger errors with three times the spread are told apart at 0.05 / 6 in 0.65 of
-    cases with 12 clusters; by the difference itself they would be in 0.06.
+    The minimum detectable difference is (q + t) se with the critical value q of the test, which the bootstrap gives,
+    and Student's quantile t of `POWER` with one degree of freedom less than clusters (Bloom, Evaluation Review 19
+    (1995) 547, with q in the place of Student's); of errors, what an increase of the ratio by that makes at the value
+    of b.
 
     Args:
         a: Numerator and denominator of one model, two arrays of shape (n_structures,).
@@ -248,89 +233,70 @@ def paired_difference(
         return PairedDifference(difference, difference, difference, p_value, n, n_clusters, _no_width(n_clusters))
     p_value = float(1 + np.count_nonzero(pivots >= abs(statistic) / error)) / (1 + pivots.size)
     half = error * float(np.quantile(pivots, bootstrap.level, method="higher"))
-    ends = statistic + np.array([-half, half])
+    reach = half + error * student_quantile(n_clusters - 1, POWER)
+    ends = np.array([statistic - half, statistic + half, reach])
     if by_ratio:
         with np.errstate(over="ignore"):
             ends = values[1] * np.expm1(ends / power)
-    if not (math.isfinite(half) and np.isfinite(ends).all()):
+    if not (math.isfinite(half) and np.isfinite(ends[:2]).all()):
         return PairedDifference(difference, None, None, p_value, n, n_clusters, _no_spread(n_clusters))
     limit = {Kind.BOUNDED: 2.0, Kind.FRACTION: 1.0}.get(scale.kind, math.inf)
-    low, high = np.clip(ends, -limit, limit)
-    return PairedDifference(difference, float(low), float(high), p_value, n, n_clusters)
+    low, high = np.clip(ends[:2], -limit, limit)
+    detectable = float(ends[2]) if ends[2] <= min(limit, sys.float_info.max) else None
+    return PairedDifference(difference, float(low), float(high), p_value, n, n_clusters, detectable=detectable)
 
 
-def holm(p_values: Sequence[float], family: int | None = None) -> FloatArray:
+def design_effect(numerator: FloatArray, denominator: FloatArray, clusters: AnyArray) -> float | None:
+    """Return the variance of a ratio of sums over what it would be if its structures were independent.
+
+    Both are linearised: G/(G-1) Σ_g u_g² over n/(n-1) Σ_i u_i² with u = numerator - R denominator (Kish, Survey
+    Sampling, 1965, section 8.2). The structures are worth n divided by it independent ones.
+
+    Args:
+        numerator: Shape (n_structures,).
+        denominator: Shape (n_structures,); structures with 0 are left out.
+        clusters: Shape (n_structures,), which structures belong together (any labels).
+
+    Returns:
+        The design effect; None below `MIN_CLUSTERS` clusters and where structures do not differ.
+
+    Raises:
+        ValueError: If shapes differ.
+    """
+    enters = denominator > 0
+    ratio = ratio_of_sums(numerator[enters], denominator[enters])
+    residuals = np.where(enters, numerator - ratio * denominator, 0.0)
+    largest = float(np.abs(residuals).max(initial=0.0))
+    if largest <= ROUNDING * abs(ratio) * float(denominator.max(initial=0.0)):
+        return None
+    sums = cluster_sums((residuals / largest,), clusters, enters)[:, 0]
+    n, n_clusters = int(np.count_nonzero(enters)), sums.size
+    if n_clusters < MIN_CLUSTERS:
+        return None
+    apart = math.fsum(np.square(residuals / largest)) * n / (n - 1)
+    return math.fsum(np.square(sums)) * n_clusters / (n_clusters - 1) / apart
+
+
+def holm(p_values: Sequence[float]) -> FloatArray:
     """Adjust p-values for multiplicity (Holm, Scandinavian Journal of Statistics 6 (1979) 65).
 
     Args:
-        p_values: The p-values of the comparisons made.
-        family: Number of comparisons the error rate is held over, where more were possible than made; the others count
-            as the largest of the family. None for those made.
+        p_values: The p-values of all comparisons that the error rate is held over.
 
     Returns:
         Adjusted p-values in the order given, at most 1: compare them with the level wanted for the whole family.
 
     Raises:
-        ValueError: If a p-value is not in [0, 1] or the family is smaller than the list.
+        ValueError: If a p-value is not in [0, 1].
     """
     p = np.asarray(p_values, dtype=np.float64)
-    size = p.size if family is None else family
-    if size < p.size or not np.all((p >= 0.0) & (p <= 1.0)):
-        msg = f"need p-values in [0, 1] and a family of at least their number, got {p.tolist()} and {size}"
+    if not np.all((p >= 0.0) & (p <= 1.0)):
+        msg = f"need p-values in [0, 1], got {p.tolist()}"
         raise ValueError(msg)
     order = np.argsort(p, kind="stable")
     adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * (size - np.arange(p.size))), 1.0)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * (p.size - np.arange(p.size))), 1.0)
     return adjusted
-
-
-def indistinguishable_from_best(
-    values: Mapping[str, Sums],
-    clusters: AnyArray,
-    direction: Direction,
-    scale: Scale,
-    bootstrap: Bootstrap | None = None,
-) -> frozenset[str]:
-    """Return the models that cannot be told apart from the best one.
-
-    Compared on the structures that all models have. Which model is best is itself chosen from these data, so the family
-    of Holm's correction is all pairs of models, not only those with the best: with ten equal models in 200 clusters the
-    smaller family finds a false loser in 11 % of cases, all pairs in 3.5 % (200 trials).
-
-    Args:
-        values: Numerator and denominator by model, arrays of shape (n_structures,). Models without any structure are
-            left out.
-        clusters: Shape (n_structures,), which structures belong together (any labels).
-        direction: Which way the metric improves.
-        scale: Range of the metric and its transform.
-        bootstrap: Seed, least number of resamples and level; None for the defaults.
-
-    Returns:
-        The best model and all whose paired difference to it does not exclude 0; all models where fewer than
-        `MIN_CLUSTERS` clusters are common.
-
-    Raises:
-        ValueError: If shapes differ, or a number is negative where that is impossible, NaN or infinite.
-    """
-    bootstrap = bootstrap or Bootstrap()
-    models = sorted(model for model, (_, den) in values.items() if np.any(den > 0))
-    if not models:
-        return frozenset()
-    common = np.logical_and.reduce([values[model][1] > 0 for model in models])
-    sums = {model: (values[model][0][common], values[model][1][common]) for model in models}
-    if not common.any():
-        return frozenset(models)
-    sign = 1.0 if direction is Direction.LOWER else -1.0
-    best = min(models, key=lambda model: sign * ratio_of_sums(*sums[model], scale.transform))
-    others = [model for model in models if model != best]
-    family = len(models) * len(others) // 2
-    # The smallest p-value that resampling can give must reach below Holm's first step.
-    resamples = max(bootstrap.resamples, math.ceil(2 * family / (1.0 - bootstrap.level)))
-    finer = Bootstrap(bootstrap.seed, resamples, bootstrap.level)
-    pairs = [paired_difference(sums[model], sums[best], clusters[common], scale, finer) for model in others]
-    adjusted = holm([1.0 if pair.p_value is None else pair.p_value for pair in pairs], family)
-    ties = (model for model, p in zip(others, adjusted, strict=True) if p > 1.0 - bootstrap.level)
-    return frozenset((best, *ties))
 
 
 def _too_few(n_clusters: int) -> str:

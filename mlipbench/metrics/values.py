@@ -91,6 +91,8 @@ class MetricValue:
         ci_high: Upper end of the interval in ``unit``, or None where there is none.
         n_clusters: Number of independent clusters among these structures.
         reason: Why the value or the interval is missing, or what to know about it; None where all is well.
+        design_effect: Variance of the value over what it would be if its structures were independent, None where that
+            is not known.
 
     Raises:
         ValueError: If a number is NaN or infinite, if only one end of the interval is given, if the ends are out of
@@ -106,10 +108,11 @@ class MetricValue:
     ci_high: float | None
     n_clusters: int
     reason: str | None = None
+    design_effect: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what could not be told apart from a good number later."""
-        for field in ("value", "ci_low", "ci_high"):
+        for field in ("value", "ci_low", "ci_high", "design_effect"):
             number = getattr(self, field)
             if number is not None and not math.isfinite(number):
                 msg = f"{self.name}: {field} is {number}; a number that could not be computed is None with a reason"

@@ -31,7 +31,7 @@ class RunRecord:
         model: Name of the model.
         variant: Name of the settings it was run with.
         seed: Seed of the run; None for published numbers.
-        source: Whether the numbers were measured or published.
+        source: Whether the numbers were measured, averaged or published.
         metrics: The numbers.
         run_id: Name of the run; empty for published numbers.
         directory: The run's directory; None for published numbers.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mlipbench.metrics.catalogue import find_metric
 from mlipbench.metrics.values import Direction, Kind
+from mlipbench.report.comparing import Verdict
 from mlipbench.report.numbers import display_units, format_number
 from mlipbench.report.terminal import columns_of
 from mlipbench.report.text import clean
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 CORRECTION: Final = (
     "Change: B - A; relative: (B - A) / A. [ ]: 95 % intervals, each by itself. Verdicts: at 5 % over all metrics "
-    "and splits of the two runs together (Holm)."
+    "and splits of the two runs together (Holm). Detectable: the smallest difference that a test of it alone at 5 % "
+    "finds with a probability of 80 %."
 )
 _HEAD: Final = (
     "Task",
@@ -33,6 +35,7 @@ _HEAD: Final = (
     "B",
     "Change",
     "Relative",
+    "Detectable",
     "n",
     "Clusters",
     "Verdict",
@@ -65,6 +68,7 @@ def as_dict(comparisons: Sequence[Comparison]) -> dict[str, Any]:
         "baseline": _run(comparisons[0].a),
         "intervals": "95 %, uncorrected",
         "verdicts": "5 % over all metrics and splits of a pair of runs (Holm)",
+        "detectable": "by a test of one metric at 5 %, with a probability of 80 %",
         "comparisons": [
             {
                 "run": _run(one.b),
@@ -93,12 +97,22 @@ def _row(row: ComparedMetric, comparison: Comparison, notes: dict[str, int]) -> 
     verdict = f"{row.verdict.value} ({marks})" if marks else row.verdict.value
     title = f"{row.place.metric}{_ARROWS[row.direction]}"
     if change is None:
-        return [*row.place[:3], title, row.unit, *[""] * 6, verdict]
+        return [*row.place[:3], title, row.unit, *[""] * 7, verdict]
     unit = _unit(row.place, row.unit, [value for value in (change.a, change.b) if value is not None], comparison)
     clusters = "" if change.n_clusters == 0 else str(change.n_clusters)
     cells = [_value(change.a, unit), _value(change.b, unit), _signed(change.difference, unit.factor, whole=unit.whole)]
     relative = "" if change.relative is None else f"{_signed(change.relative, 100.0)} %"
-    return [*row.place[:3], title, unit.name, *cells, relative, str(change.n or ""), clusters, verdict]
+    cells += [relative, _detectable(row, unit)]
+    return [*row.place[:3], title, unit.name, *cells, str(change.n or ""), clusters, verdict]
+
+
+def _detectable(row: ComparedMetric, unit: DisplayUnit) -> str:
+    """Return what would have been found where nothing was, and its share of A; empty elsewhere."""
+    change = row.change
+    if change is None or change.detectable is None or row.verdict is not Verdict.NOT_DISTINGUISHABLE:
+        return ""
+    share = f" ({format_number(100.0 * change.detectable / change.a)} %)" if change.relative and change.a else ""
+    return f"{format_number(change.detectable * unit.factor)}{share}"
 
 
 def _structures(found: Largest, comparison: Comparison) -> Iterable[list[str]]:
@@ -150,6 +164,7 @@ def _metric(row: ComparedMetric) -> dict[str, Any]:
         "relative": _estimate(change.relative if change else None),
         "p": change.p if change else None,
         "p_adjusted": row.p_adjusted,
+        "detectable": change.detectable if change else None,
         "n": change.n if change else 0,
         "n_clusters": change.n_clusters if change else 0,
         "differs": [{"field": one.field, "a": one.a, "b": one.b} for one in row.differs],

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mlipbench.report.table import Cell, Table, TableRow
 
 _HEAD: Final = r"""% Made by mlipbench. Needs \usepackage{booktabs}.
-% Intervals in brackets are 95 %. Bold: not distinguishable from the best of the column among models of equal training.
+% Intervals in brackets are 95 %. Bold: no model of the column with equal training was found to be better.
 """
 _UNFIT: Final = re.compile(r"[^a-z0-9]+")
 

@@ -11,7 +11,7 @@ from mlipbench.metrics.values import Direction
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from mlipbench.report.table import Column, Table
+    from mlipbench.report.table import Cell, Column, Table
 
 _MOST_COLUMNS: Final = 6
 _MOST_COSTS: Final = 9
@@ -73,6 +73,14 @@ def _families(columns: Sequence[Column], *, whole: bool) -> Iterator[Block]:
         heads = [f"{columns[position].head}: " if several else "" for position in positions]
         labels = (head + _quantity(columns[position]) for head, position in zip(heads, positions, strict=True))
         yield Block(title, tuple(positions), tuple(labels))
+
+
+def rank_text(cell: Cell) -> str:
+    """Return what stands behind a number that has a rank, such as `` · 2-4``; empty where it has none."""
+    if cell.rank is None:
+        return ""
+    low, high = cell.rank
+    return f" · {low}" if low == high else f" · {low}-{high}"
 
 
 def superscript(notes: Iterable[int]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mlipbench.report.layout import blocks, superscript
+from mlipbench.report.layout import blocks, rank_text, superscript
 from mlipbench.report.notes import origin
 from mlipbench.report.table import build_tables
 from mlipbench.report.text import escape_markdown
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from mlipbench.report.table import Cell, Table
 
 _LEGEND: Final = (
-    "Intervals in brackets are 95 %. Bold: not distinguishable from the best of the column among models of equal "
-    "training (paired cluster bootstrap on common structures, Holm-corrected); contaminated models, which were trained "
-    "on the very structures, are not compared. Arrows point to better values."
+    "Intervals in brackets are 95 %. Behind the dot: the ranks that a model can have in its column among models of "
+    "equal training, at 5 % over all their pairs (paired cluster bootstrap on common structures, max-T). Bold: none of "
+    "them was found to be better. Contaminated models, which were trained on the very structures, are not compared. "
+    "Arrows point to better values."
 )
 
 
@@ -67,7 +68,7 @@ def _grid(table: Table, block: Block) -> str:
 
 def _cell(cell: Cell) -> str:
     text = f"**{cell.text}**" if cell.best else cell.text
-    return text + _marks(cell.notes)
+    return text + rank_text(cell) + _marks(cell.notes)
 
 
 def _marks(notes: tuple[int, ...]) -> str:

@@ -1,4 +1,4 @@
-"""Which models of a column cannot be told apart from its best."""
+"""Which ranks the models of a column can have."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from mlipbench.datasets.entry import GAP
 from mlipbench.errors import ResultsError
 from mlipbench.metrics.catalogue import TASK_METRICS, find_metric
 from mlipbench.metrics.definition import numerator_denominator
-from mlipbench.metrics.dynamics import ReplicaScores, indistinguishable_replicas
-from mlipbench.metrics.statistics import MIN_CLUSTERS, indistinguishable_from_best
+from mlipbench.metrics.dynamics import ReplicaScores, rank_replicas
+from mlipbench.metrics.ranks import rank_models
 from mlipbench.metrics.values import Direction
 from mlipbench.status import Source, Task
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlipbench.errors import MlipbenchError
     from mlipbench.metrics.catalogue import ScoreColumns
     from mlipbench.metrics.definition import MetricDefinition
+    from mlipbench.metrics.ranks import Rank
     from mlipbench.report.collect import RunRecord
     from mlipbench.store.records import MetricRecord
     from mlipbench.typing import AnyArray, BoolArray, FloatArray, IntArray
@@ -151,8 +152,8 @@ class Scores:
             raise ResultsError(f"damaged scores: {error}", file=self._path, remedy=remedy) from None
 
 
-def best(candidates: Sequence[tuple[RunRecord, MetricRecord]], scores: ScoreReader) -> frozenset[int]:
-    """Return the positions of the candidates that cannot be told apart from the best one.
+def ranks(candidates: Sequence[tuple[RunRecord, MetricRecord]], scores: ScoreReader) -> dict[int, Rank]:
+    """Return the ranks of the candidates by their positions.
 
     Only measured numbers with scores take part; they must have one comparability key. Fewer than two are not ranked,
     and nothing is where there are too few clusters to tell anything apart.
@@ -169,26 +170,27 @@ def best(candidates: Sequence[tuple[RunRecord, MetricRecord]], scores: ScoreRead
                 rankable[position] = table
     definition = find_metric(candidates[0][1].task, candidates[0][1].metric) if candidates else None
     if definition is None or definition.direction is Direction.NEITHER or definition.timed:
-        return frozenset()
+        return {}
     if len(rankable) < 2:  # noqa: PLR2004 - one number has no rank
-        return frozenset()
+        return {}
     shared = reduce(np.intersect1d, (table.index for table in rankable.values()))
     if not shared.size:
-        return frozenset()
+        return {}
     rows = {position: table.rows(shared) for position, table in rankable.items()}
     if definition.differ is not None:
         replicas = {str(position): rankable[position].replicas(taken) for position, taken in rows.items()}
-        return frozenset(int(position) for position in indistinguishable_replicas(definition, replicas))
+        return _by_position(rank_replicas(definition, replicas))
     values: dict[str, tuple[FloatArray, FloatArray]] = {}
     clusters: AnyArray = np.zeros(0)
     for position, taken in rows.items():
         numerator, denominator = rankable[position].sums(definition)
         values[str(position)] = (numerator[taken], denominator[taken])
         clusters = rankable[position].clusters[taken]
-    if np.unique(clusters).size < MIN_CLUSTERS:
-        return frozenset()
-    chosen = indistinguishable_from_best(values, clusters, definition.direction, definition.scale)
-    return frozenset(int(position) for position in chosen)
+    return _by_position(rank_models(values, clusters, definition.direction, definition.scale))
+
+
+def _by_position(found: dict[str, Rank]) -> dict[int, Rank]:
+    return {int(position): rank for position, rank in found.items()}
 
 
 def _score_columns(kind: type[ScoreColumns], columns: dict[str, AnyArray], ok: BoolArray) -> ScoreColumns:

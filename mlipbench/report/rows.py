@@ -8,19 +8,22 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from mlipbench.report.distance import distance
+from mlipbench.report.seeds import seed_means
 from mlipbench.report.text import escape_csv
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from mlipbench.metrics.ranks import Rank
     from mlipbench.report.collect import RunRecord
+    from mlipbench.report.table import Table
     from mlipbench.status import Source
     from mlipbench.store.records import MetricRecord
 
 COLUMNS: Final = (
     "model", "variant", "training", "seed", "dataset", "split", "task", "metric", "value", "unit", "direction",
-    "ci_low", "ci_high", "two_way_low", "two_way_high", "n", "n_failed", "status", "reason", "source",
-    "comparability_key", "run_id", "citation", "distance",
+    "ci_low", "ci_high", "two_way_low", "two_way_high", "design_effect", "rank_low", "rank_high", "n", "n_failed",
+    "status", "reason", "source", "comparability_key", "run_id", "citation", "distance",
 )  # fmt: skip
 """Columns of ``leaderboard.csv``."""
 
@@ -34,10 +37,11 @@ class Row:
         variant: Name of the settings it was run with.
         seed: Seed of the run; None for published numbers.
         record: The number.
-        source: Whether it was measured or published.
+        source: Whether it was measured, averaged or published.
         run_id: Run it comes from; empty for published numbers.
         citation: Where a published number stands, or the one that a measured number is compared with.
         distance: How far a measured number is from a published one under the same protocol; None where there is none.
+        rank: The ranks that the model can have in the table of the task; None where nothing was compared.
     """
 
     model: str
@@ -48,6 +52,7 @@ class Row:
     run_id: str = ""
     citation: str = ""
     distance: float | None = None
+    rank: Rank | None = None
 
     def as_dict(self) -> dict[str, str | int | float | None]:
         """Return the cells by the name of their column."""
@@ -58,14 +63,31 @@ class Row:
             "source": self.source.value,
         }
         own["training"] = self.record.relation.value
+        own["rank_low"], own["rank_high"] = self.rank or (None, None)
         own |= {"run_id": self.run_id, "citation": self.citation, "distance": self.distance}
         fields = self.record.model_dump(mode="json") | own
         return {column: fields[column] for column in COLUMNS}
 
 
-def leaderboard_rows(records: Sequence[RunRecord]) -> tuple[Row, ...]:
-    """Return all numbers of all runs and publications in the order of the CSV file."""
-    rows = (_row(run, metric, records) for run in records for metric in run.metrics)
+def leaderboard_rows(records: Sequence[RunRecord], tables: Iterable[Table]) -> tuple[Row, ...]:
+    """Return all numbers of all runs and publications in the order of the CSV file.
+
+    Args:
+        records: What `collect` found.
+        tables: What `build_tables` made of them, for the ranks.
+    """
+    ranks = {
+        (row.run.directory, table.task, table.dataset, cell.record.split, cell.record.metric): cell.rank
+        for table in tables
+        for row in table.rows
+        for cell in row.cells
+        if cell.rank is not None and cell.record is not None and cell.record.task == table.task and row.run is not None
+    }
+    rows = []
+    for run in (*records, *seed_means(records)):
+        for one in run.metrics:
+            rank = ranks.get((run.directory, one.task, one.dataset, one.split, one.metric))
+            rows.append(replace(_row(run, one, records), rank=rank))
     return tuple(sorted(rows, key=_order))
 
 

@@ -9,7 +9,7 @@ from mlipbench.datasets.entry import GAP
 from mlipbench.metrics.catalogue import TASK_METRICS, find_metric
 from mlipbench.metrics.values import Direction
 from mlipbench.report.differing import differing
-from mlipbench.status import Status, Task, Training
+from mlipbench.status import Source, Status, Task, Training
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlipbench.store.records import MetricRecord
 
 _NAMED: Final = 3
+_AVERAGED: Final = "not ranked: a mean over training seeds, whose runs are"
 _NO_SCORES: Final = "not ranked: the scores that it would be compared by cannot be read"
 
 
@@ -52,6 +53,8 @@ def unranked(
                 reason = code or _own_reason(record, n)
                 if reason is None and is_ranked(record):
                     reason = key if scores.read(run, record) else _NO_SCORES
+                if run.source is Source.AVERAGED:
+                    reason = _AVERAGED
             own.append(reason)
         reasons.append(tuple(own))
     return tuple(reasons)

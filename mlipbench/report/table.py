@@ -22,7 +22,8 @@ from mlipbench.report.notes import (
     training_notes,
 )
 from mlipbench.report.numbers import DisplayUnit, display_units, format_number
-from mlipbench.report.ranking import ScoreReader, best
+from mlipbench.report.ranking import ScoreReader, ranks
+from mlipbench.report.seeds import seed_means
 from mlipbench.report.standing import has_value, is_ranked, unranked
 from mlipbench.status import Status, Task, Training
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlipbench.errors import MlipbenchError
+    from mlipbench.metrics.ranks import Rank
     from mlipbench.report.collect import RunRecord
     from mlipbench.report.grouping import Group
     from mlipbench.report.published import Reference
@@ -75,17 +77,23 @@ class Cell:
 
     Attributes:
         text: Number with interval in the unit of the column, or a word.
-        best: Whether the model cannot be told apart from the best of the column; False where nothing was compared.
+        rank: The ranks that the model can have in the column among those of equal training, 1 for the best; None where
+            nothing was compared.
         notes: Numbers of footnotes.
         record: The number as stored; None where the run has none in this column.
         unranked: Why the number was not compared with others, None where it was or is no number.
     """
 
     text: str
-    best: bool = False
+    rank: Rank | None = None
     notes: tuple[int, ...] = ()
     record: MetricRecord | None = None
     unranked: str | None = None
+
+    @property
+    def best(self) -> bool:
+        """Whether no model of the column was found to be better; False where nothing was compared."""
+        return self.rank is not None and self.rank.low == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +153,7 @@ class Table:
     @property
     def ranked(self) -> bool:
         """Whether any model was compared with another."""
-        return any(cell.best for row in self.rows for cell in row.cells)
+        return any(cell.rank for row in self.rows for cell in row.cells)
 
 
 def build_tables(records: Sequence[RunRecord], problems: list[MlipbenchError] | None = None) -> tuple[Table, ...]:
@@ -162,7 +170,7 @@ def build_tables(records: Sequence[RunRecord], problems: list[MlipbenchError] | 
     scores = ScoreReader(problems)
     homes: dict[tuple[str, str], Group] = {}
     found = []
-    for group in groups(records):
+    for group in groups((*records, *seed_means(records))):
         if group.reference is not None:
             found.append(_published_table(group, group.reference))
             continue
@@ -183,7 +191,7 @@ def _table(group: Group, home: Group, distances: Sequence[tuple[str | None, ...]
     reasons = unranked(group, by_run, home, scores)
     by_column = list(zip(*by_run, strict=True))
     shared = [shared_notes(records) for records in by_column]
-    bold = [_best(group.runs, *column, scores) for column in zip(by_column, zip(*reasons, strict=True), strict=True)]
+    found = [_ranks(group.runs, *column, scores) for column in zip(by_column, zip(*reasons, strict=True), strict=True)]
     notes = Notes()
     shown = _shown(group, by_column)
     columns = tuple(_column(group, by_column, one, shared[one.number], notes) for one in shown)
@@ -194,7 +202,7 @@ def _table(group: Group, home: Group, distances: Sequence[tuple[str | None, ...]
             labels[number],
             by_run[number],
             reasons[number],
-            tuple(number in best for best in bold),
+            tuple(ranks_of.get(number) for ranks_of in found),
             distances[number],
         )
         for number, run in enumerate(group.runs)
@@ -245,7 +253,7 @@ class _Line:
         label: Model and variant.
         records: Its number in each column of the group.
         reasons: Why these are not ranked.
-        best: Whether they cannot be told apart from the best of the column.
+        ranks: The ranks that they can have.
         distances: How far they are from published ones, in words.
     """
 
@@ -253,7 +261,7 @@ class _Line:
     label: tuple[str, str]
     records: tuple[MetricRecord | None, ...]
     reasons: tuple[str | None, ...]
-    best: tuple[bool, ...]
+    ranks: tuple[Rank | None, ...]
     distances: tuple[str | None, ...]
 
     @property
@@ -340,22 +348,22 @@ def _kind(task: str, metric: str) -> Kind:
     return Kind.POSITIVE if definition is None else definition.scale.kind
 
 
-def _best(
+def _ranks(
     runs: Sequence[RunRecord],
     records: Sequence[MetricRecord | None],
     reasons: Sequence[str | None],
     scores: ScoreReader,
-) -> frozenset[int]:
-    """Return the positions of the runs that cannot be told apart from the best of their kind in one column."""
+) -> dict[int, Rank]:
+    """Return the ranks of the runs among those of their kind in one column, by their positions."""
     kinds: dict[Training, list[tuple[int, MetricRecord]]] = {}
     for number, (record, reason) in enumerate(zip(records, reasons, strict=True)):
         if has_value(record) and reason is None:
             kinds.setdefault(record.relation, []).append((number, record))
-    chosen: set[int] = set()
+    found: dict[int, Rank] = {}
     for present in kinds.values():
-        positions = best([(runs[number], record) for number, record in present], scores)
-        chosen |= {present[position][0] for position in positions}
-    return frozenset(chosen)
+        positions = ranks([(runs[number], record) for number, record in present], scores)
+        found |= {present[position][0]: rank for position, rank in positions.items()}
+    return found
 
 
 def _cell(line: _Line, one: _Shown, notes: tuple[int, ...], *, timed: bool) -> Cell:
@@ -366,7 +374,7 @@ def _cell(line: _Line, one: _Shown, notes: tuple[int, ...], *, timed: bool) -> C
         return Cell("n/a" if record.status is Status.NOT_APPLICABLE else "failed", notes=notes, record=record)
     ends = (None if end is None else end * unit.factor for end in (record.ci_low, record.ci_high))
     text = f"{round(record.value):,}" if unit.whole else format_number(record.value * unit.factor, *ends)
-    return Cell(text, line.best[one.number], notes, record, line.reasons[one.number])
+    return Cell(text, line.ranks[one.number], notes, record, line.reasons[one.number])
 
 
 def _training(records: Sequence[MetricRecord | None]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mlipbench.report.layout import blocks, superscript
+from mlipbench.report.layout import blocks, rank_text, superscript
 from mlipbench.report.text import clean
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mlipbench.report.layout import Block
     from mlipbench.report.table import Cell, Table
 
-_LEGEND: Final = "[ ] 95 % interval   * not distinguishable from the best of equal training   ↓ ↑ better"
+_LEGEND: Final = "[ ] 95 % interval   · ranks it can have, equal training   * none found to be better   ↓ ↑ better"
 _GAP: Final = "  "
 _NARROWEST: Final = 40
 
@@ -84,7 +84,7 @@ def _padded(column: Sequence[str]) -> list[str]:
 
 
 def _cell(cell: Cell) -> str:
-    return cell.text + ("*" if cell.best else "") + _marks(cell.notes)
+    return cell.text + rank_text(cell) + ("*" if cell.best else "") + _marks(cell.notes)
 
 
 def _marks(notes: tuple[int, ...]) -> str:

@@ -48,7 +48,7 @@ def write(records: Sequence[RunRecord], directory: Path, problems: list[Mlipbenc
     """
     tables = build_tables(records, problems)
     board = Leaderboard(directory / "leaderboard.csv", directory / "leaderboard.md", tables)
-    write_atomically(board.csv, to_csv(leaderboard_rows(records)).encode())
+    write_atomically(board.csv, to_csv(leaderboard_rows(records, tables)).encode())
     write_atomically(board.markdown, to_markdown(records, tables).encode())
     return board
 

@@ -254,6 +254,7 @@ def _metric(cell: CellRecord, record: SplitRecord, scores: SplitScores, *, refer
         ci_high=value.ci_high,
         n=value.n,
         n_clusters=value.n_clusters,
+        design_effect=value.design_effect,
         n_failed=record.n_failed,
         status=status,
         reason="; ".join(filter(None, reasons)) or None,

@@ -230,6 +230,7 @@ class MetricRecord(Record):
         two_way_high: Upper end of that.
         n: Structures that entered the number.
         n_clusters: Independent clusters among them.
+        design_effect: Variance of the value over that of as many independent structures, null where it is not known.
         n_failed: Structures that failed.
         status: ``ok``, ``partial``, ``failed`` or ``not_applicable``.
         reason: Why there is no value, no interval, or why the status is not ``ok``.
@@ -252,6 +253,7 @@ class MetricRecord(Record):
     two_way_high: float | None = None
     n: int = 0
     n_clusters: int = 0
+    design_effect: float | None = None
     n_failed: int = 0
     status: Status
     reason: str | None = None

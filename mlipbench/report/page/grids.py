@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlipbench.report.layout import blocks
+from mlipbench.report.layout import blocks, rank_text
 
 if TYPE_CHECKING:
     from mlipbench.report.layout import Block
@@ -19,10 +19,10 @@ class GridCell:
 
     Attributes:
         text: The number, or a word.
-        interval: Its interval in brackets; empty where there is none.
+        interval: Its interval in brackets, and the ranks it can have; empty where there are none.
         sort: What the column is sorted by, None where there is no number.
         href: Where the number stands in the section of its run; empty where there is none.
-        best: Whether the model cannot be told apart from the best of the column.
+        best: Whether no model of the column was found to be better.
         unranked: Why it was not compared with others; empty where it was.
         notes: Numbers of footnotes.
     """
@@ -154,7 +154,7 @@ def _cell(row: TableRow, cell: Cell, column: Column, anchors: Anchors) -> GridCe
     href = "" if row.run is None or cell.record is None else anchors.number(row.run, cell.record)
     return GridCell(
         text=number,
-        interval=f"[{rest}" if bracket else "",
+        interval=f"[{rest}{rank_text(cell)}" if bracket else rank_text(cell),
         sort=None if value is None else value * column.factor,
         href=href,
         best=cell.best,

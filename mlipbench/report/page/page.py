@@ -16,9 +16,10 @@ from mlipbench.report.plots import notes
 from mlipbench.report.plots.theme import config
 from mlipbench.report.ranking import ScoreReader
 from mlipbench.report.text import clean
+from mlipbench.status import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from mlipbench.errors import MlipbenchError
     from mlipbench.report.collect import RunRecord
@@ -61,13 +62,14 @@ def to_html(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    anchors, scores = Anchors(records), ScoreReader(problems)
+    runs = [*records, *_averaged(tables)]
+    anchors, scores = Anchors(runs), ScoreReader(problems)
     scripts = [plotting_library()] if figures else []
     scripts.append((_TEMPLATES / "page.js").read_text(encoding="utf-8"))
     return environment.get_template("page.html.j2").render(
         origin=origin(records),
         sections=[section(table, anchors) for table in tables],
-        runs=[run_section(run, anchors, scores) for run in records],
+        runs=[run_section(run, anchors, scores) for run in runs],
         figures=[(anchors.take("figure", figure.name), figure) for figure in figures],
         left_out=notes(tables, problems),
         plots={"light": config(dark=False), "dark": config(dark=True)},
@@ -75,6 +77,12 @@ def to_html(
         scripts=[Markup(script) for script in scripts],  # noqa: S704  # our own file and the library
         policy=_policy(scripts),
     )
+
+
+def _averaged(tables: Iterable[Table]) -> Iterable[RunRecord]:
+    """Return the means over training seeds that stand in some tables, each once."""
+    found = (row.run for table in tables for row in table.rows)
+    return {id(run): run for run in found if run is not None and run.source is Source.AVERAGED}.values()
 
 
 def _policy(scripts: Sequence[str]) -> str:

@@ -115,11 +115,14 @@ def run_section(run: RunRecord, anchors: Anchors, scores: ScoreReader) -> RunSec
     """
     manifest = run.manifest
     reference = run.reference
-    published = "" if reference is None else f"published, {reference.publication.publication}, {reference.table.place}"
+    apart = "mean over runs of the same training but for its seed"
+    if reference is not None:
+        apart = f"published, {reference.publication.publication}, {reference.table.place}"
+    seed = "" if run.seed is None else f", seed {run.seed}"
     return RunSection(
         anchor=anchors.run(run),
-        title=f"{run.model}, {run.variant}, seed {run.seed}" if reference is None else reference.row.name,
-        summary=published if manifest is None else f"suite {manifest.suite.name}, {manifest.started[:10]}",
+        title=f"{run.model}, {run.variant}{seed}" if reference is None else reference.row.name,
+        summary=apart if manifest is None else f"suite {manifest.suite.name}, {manifest.started[:10]}",
         citation="" if reference is None else f"{reference.citation}, {reference.publication.url}",
         commands=() if manifest is None else tuple(_commands(manifest)),
         caution="" if manifest is None else _caution(manifest),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mlipbench.metrics.definition import evaluate
-from mlipbench.metrics.dynamics import DYNAMICS_METRICS, ReplicaScores, indistinguishable_replicas, mean_estimate
+from mlipbench.metrics.dynamics import DYNAMICS_METRICS, ReplicaScores, mean_estimate, rank_replicas
 
 T_4 = 2.776445  # 97.5 % quantile of Student's t with four degrees of freedom, from tables
 
@@ -18,8 +18,12 @@ def scores(n=5, **columns):
     return ReplicaScores(**(filled | {name: np.asarray(column, dtype=float) for name, column in columns.items()}))
 
 
+def ranks_of(name, models):
+    return rank_replicas(DYNAMICS_METRICS[name], models)
+
+
 def best_of(name, models):
-    return indistinguishable_replicas(DYNAMICS_METRICS[name], models)
+    return {model for model, rank in ranks_of(name, models).items() if rank.low == 1}
 
 
 def value_of(name, given):
@@ -84,8 +88,8 @@ def test_models_are_told_apart_by_their_paired_differences():
     base = rng.normal(0, 10, 5)
     values = {"best": base, "worse": base + 0.1 + rng.normal(0, 0.01, 5), "like": base + np.array([1, -1, 1, -1, 0.1])}
     assert best_of("rdf_mae", {name: scores(rdf_mae=column) for name, column in values.items()}) == {"best", "like"}
-    assert best_of("rdf_mae", {name: scores(rdf_mae=base) for name in "ab"}) == {"a", "b"}
-    assert best_of("rdf_mae", {name: scores(2, rdf_mae=base[:2]) for name in "ab"}) == frozenset()
+    assert ranks_of("rdf_mae", {name: scores(rdf_mae=base) for name in "ab"}) == {"a": (1, 2), "b": (1, 2)}
+    assert best_of("rdf_mae", {name: scores(2, rdf_mae=base[:2]) for name in "ab"}) == set()
 
 
 def test_times_of_stability_are_told_apart_without_the_pairs_that_were_censored():

@@ -104,6 +104,8 @@ def test_means_over_replicas_have_students_interval_of_the_differences() -> None
     assert (found.a, found.b, found.n) == (1.0, 3.0, 3)
     assert found.difference == pytest.approx(Estimate(2.0, 2.0 - half, 2.0 + half), abs=1e-6)
     assert found.relative == (2.0, None, None)
+    # Student's 80 % quantile with two degrees of freedom: 0.6 sqrt(2 / 0.64) from its closed form.
+    assert found.detectable == pytest.approx(half + 0.6 * math.sqrt(2 / 0.64) / math.sqrt(3), abs=1e-6)
     t = 2 * math.sqrt(3)
     assert found.p == pytest.approx(1 - t / math.sqrt(2 + t**2))
 
@@ -167,6 +169,7 @@ def test_the_change_of_a_gap_is_the_gap_of_the_changes() -> None:
     assert found.difference == pytest.approx(Estimate(3.0, 3.0 - arm, 3.0 + arm))
     assert found.p == pytest.approx(math.erfc(1.959964 * 3 / arm / math.sqrt(2)), rel=1e-5)
     assert (found.n, found.n_clusters) == (18, 8)
+    assert found.detectable == pytest.approx(arm * (1.959964 + 0.841621) / 1.959964, rel=1e-6)
     few = Change(1.0, 2.0, Estimate(1.0, None, None), n=5, n_clusters=5, reason="5 clusters")
     bare = gap_change(few, others)
     assert bare.difference == (3.0, None, None)
@@ -194,8 +197,10 @@ def test_ratios_of_independent_times() -> None:
     factor = math.exp(math.sqrt(2) * math.log(2))
     assert found.relative == pytest.approx(Estimate(3.0, 4 / factor - 1, 4 * factor - 1))
     assert found.difference == (6.0, None, None)
+    assert found.detectable == pytest.approx(2.0 * (factor ** (1 + 0.841621 / 1.959964) - 1), rel=1e-6)
     assert found.p == pytest.approx(math.erfc(1.959964 * math.sqrt(2) / math.sqrt(2)), rel=1e-5)
     bare = independent_ratio(Estimate(2.0, None, None), Estimate(8.0, 4.0, 16.0), 1)
+    assert bare.detectable is None
     assert bare.relative is not None
     assert bare.relative == (pytest.approx(3.0), None, None)
     assert bare.p is None

@@ -12,17 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from mlipbench.metrics.resampling import MAX_GROUPS
+from mlipbench.metrics.resampling import MAX_GROUPS, Link, deletions, jackknife_error
 from mlipbench.metrics.statistics import (
     Bootstrap,
     Scale,
     cluster_interval,
+    design_effect,
     holm,
-    indistinguishable_from_best,
     paired_difference,
     ratio_of_sums,
 )
-from mlipbench.metrics.values import Direction, Kind, Transform
+from mlipbench.metrics.values import Kind, Transform
 
 POSITIVE = Scale(Kind.POSITIVE)
 ROOT = Scale(Kind.POSITIVE, Transform.SQRT)
@@ -125,6 +125,22 @@ def test_clusters_that_agree_give_no_width_and_say_so(scale, value):
     interval = cluster_interval(0.25 * denominator, denominator, np.arange(30) % 10, scale)
     assert (interval.low, interval.high) == (pytest.approx(value), pytest.approx(value))
     assert interval.reason == "no width: all 10 clusters have the same value"
+
+
+def test_a_large_cluster_counts_as_what_the_others_leave_uncertain():
+    # The delete-one jackknife of the ratio by hand: 39 clusters of one structure, and one of 39 that pulls the ratio
+    # half way to itself.
+    rng = np.random.default_rng(11)
+    clusters = np.r_[np.arange(39), np.full(39, 39)]
+    numerator = 1.0 + 0.1 * rng.normal(size=78) + np.r_[np.zeros(39), np.full(39, 0.2)]
+    sums = np.stack([np.bincount(clusters, numerator), np.bincount(clusters)])
+    left = [(sums[0].sum() - n) / (sums[1].sum() - d) for n, d in sums.T]
+    ratio = numerator.mean()
+    error = math.sqrt(39 / 40 * np.sum((np.array(left) - ratio) ** 2)) / ratio
+    changes = deletions(sums.T, Link.LOG)
+    assert float(jackknife_error(changes[:, 0])) == pytest.approx(error)
+    linearised = math.sqrt(40 / 39 * np.sum((sums[0] - ratio * sums[1]) ** 2)) / sums[0].sum()
+    assert error > 1.8 * linearised
 
 
 def test_rounding_is_no_spread():
@@ -485,91 +501,77 @@ def test_p_values_of_unequal_models_are_not():
     assert np.mean(null_p_values(60, trials=60, models_differ=0.5) <= 0.05) > 0.8
 
 
+# --- minimum detectable differences and design effects
+
+
+def test_the_detectable_difference_of_many_clusters_is_the_normal_one():
+    # Differences 0.3 ± 0.2 of 1,600 clusters: (1.96 + 0.8416) * 0.2 / 40 = 0.0140.
+    b = (np.zeros(1600), np.ones(1600))
+    a = (np.tile([0.1, 0.5], 800), np.ones(1600))
+    found = paired_difference(a, b, np.arange(1600), COSINE, Bootstrap(resamples=20_000))
+    assert found.detectable == pytest.approx(0.0140, abs=0.0003)
+
+
+def test_the_detectable_difference_of_errors_stands_at_the_value_they_are_compared_with():
+    # Errors twice 0.9 or 1.1 against 1: the logarithm of the ratio has the standard error 0.1 / 40, so that an increase
+    # by exp(2.8016 * 0.0025) - 1 = 0.703 % of 1 is found.
+    b = (np.ones(1600), np.ones(1600))
+    a = (np.tile([1.8, 2.2], 800), np.ones(1600))
+    found = paired_difference(a, b, np.arange(1600), POSITIVE, Bootstrap(resamples=20_000))
+    assert found.detectable == pytest.approx(0.00703, abs=0.0002)
+
+
+def test_the_detectable_difference_is_found_four_times_in_five():
+    rng, n = np.random.default_rng(8), 30
+    # Student's: t(0.975, 29) = 2.0452, t(0.8, 29) = 0.8542.
+    shift = (2.0452 + 0.8542) * 0.1 / math.sqrt(n)
+    found = 0
+    for trial in range(400):
+        a = (shift + 0.1 * rng.normal(size=n), np.ones(n))
+        result = paired_difference(a, (np.zeros(n), np.ones(n)), np.arange(n), COSINE, Bootstrap(trial, 400))
+        found += result.p_value <= 0.05
+    assert found / 400 == pytest.approx(0.8, abs=0.06)  # three standard deviations
+
+
+def test_a_difference_beyond_the_range_is_not_detectable():
+    success = np.tile([0.0, 1.0], 4)
+    found = paired_difference((success, np.ones(8)), (success[::-1].copy(), np.ones(8)), np.arange(8), FRACTION)
+    assert found.detectable is None
+
+
+def test_the_design_effect_of_identical_structures_is_their_number():
+    # Four copies each: 4 G/(G-1) (n-1)/n with G = 100 and n = 400.
+    numerator = np.repeat(np.random.default_rng(0).random(100), 4)
+    effect = design_effect(numerator, np.ones(400), np.repeat(np.arange(100), 4))
+    assert effect == pytest.approx(4 * 100 / 99 * 399 / 400)
+    assert design_effect(numerator, np.ones(400), np.arange(400)) == pytest.approx(1.0)
+
+
+def test_the_design_effect_is_kishs():
+    # 1 + (m - 1) rho with m = 20 and rho = 0.3 (Kish, section 5.4): 6.7.
+    rng, n_clusters = np.random.default_rng(1), 4000
+    values = math.sqrt(0.3) * rng.normal(size=n_clusters)[:, None] + math.sqrt(0.7) * rng.normal(size=(n_clusters, 20))
+    effect = design_effect(5.0 + values.ravel(), np.ones(20 * n_clusters), np.repeat(np.arange(n_clusters), 20))
+    assert effect == pytest.approx(6.7, rel=0.07)
+
+
+def test_there_is_no_design_effect_of_few_clusters_or_equal_structures():
+    assert design_effect(np.arange(70.0), np.ones(70), np.arange(70) % 7) is None
+    assert design_effect(0.1 * np.arange(1.0, 41.0), np.arange(1.0, 41.0), np.arange(40)) is None
+
+
 # --- multiplicity
 
 
 def test_holm_by_hand():
     # Sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1: 0.02, 0.03, 0.06, 0.04 -> raised to 0.06 by the one before.
     np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02], rtol=1e-14)
-    # In a family of 6: times 6, 5, 4, 3.
-    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005], 6), [0.05, 0.12, 0.12, 0.03], rtol=1e-14)
     np.testing.assert_array_equal(holm([0.9, 0.8]), [1.0, 1.0])
     np.testing.assert_array_equal(holm([0.05]), [0.05])
     assert holm([]).shape == (0,)
 
 
-@pytest.mark.parametrize(("p_values", "family"), [([1.1], None), ([-0.1], None), ([math.nan], None), ([0.1, 0.2], 1)])
-def test_holm_refuses_nonsense(p_values, family):
+@pytest.mark.parametrize("p_value", [1.1, -0.1, math.nan])
+def test_holm_refuses_nonsense(p_value):
     with pytest.raises(ValueError, match="p-values"):
-        holm(p_values, family)
-
-
-def models(n, *, seed=0, **offsets):
-    """Return models that share a common error plus an offset and noise of their own."""
-    rng = np.random.default_rng(seed)
-    common = 1.0 + rng.random(n)
-    return {name: (common + offset + 0.05 * rng.random(n), np.ones(n)) for name, offset in offsets.items()}
-
-
-def test_the_best_and_its_ties():
-    values = models(100, a=0.0, b=0.0, c=0.3)
-    values["copy"] = max(values["a"], values["b"], key=lambda sums: -sums[0].sum())
-    ties = indistinguishable_from_best(values, np.arange(100), Direction.LOWER, POSITIVE)
-    assert "copy" in ties
-    assert "c" not in ties
-    # The other way round the worst becomes the best, and no other comes near.
-    assert indistinguishable_from_best(values, np.arange(100), Direction.HIGHER, POSITIVE) == {"c"}
-
-
-def test_few_clusters_tell_nothing_apart():
-    values = models(70, a=0.0, b=5.0)
-    assert indistinguishable_from_best(values, np.arange(70) % 7, Direction.LOWER, POSITIVE) == {"a", "b"}
-    assert indistinguishable_from_best(values, np.arange(70) % 35, Direction.LOWER, POSITIVE) == {"a"}
-
-
-def test_models_are_compared_where_all_have_something():
-    # The model b is worse on every common structure; what only b has, and is easy, does not help it.
-    values = models(60, a=0.0, b=0.3)
-    a, b = values["a"], values["b"]
-    missing = np.arange(60) >= 40
-    a = (np.where(missing, 0.0, a[0]), np.where(missing, 0.0, a[1]))
-    b = (np.where(missing, 0.001, b[0]), b[1])
-    assert b[0].sum() / 60 < a[0].sum() / 40
-    assert indistinguishable_from_best({"a": a, "b": b}, np.arange(60), Direction.LOWER, POSITIVE) == {"a"}
-
-
-def test_models_without_anything_are_left_out():
-    values = models(40, a=0.0, b=1.0) | {"failed": (np.zeros(40), np.zeros(40))}
-    assert indistinguishable_from_best(values, np.arange(40), Direction.LOWER, POSITIVE) == {"a"}
-    assert indistinguishable_from_best({}, np.arange(0), Direction.LOWER, POSITIVE) == frozenset()
-
-
-def test_one_model_is_the_best():
-    assert indistinguishable_from_best(models(40, a=0.0), np.arange(40), Direction.LOWER, POSITIVE) == {"a"}
-
-
-def test_the_family_is_all_pairs():
-    n, disagreements = 60, 0
-    for seed in range(40):
-        rng = np.random.default_rng(seed)
-        values = {f"m{i}": (1.0 + 0.02 * i + 0.2 * rng.random(n), np.ones(n)) for i in range(5)}
-        best = min(values, key=lambda name: values[name][0].sum())
-        others = sorted(values.keys() - {best})
-        p_values = [paired_difference(values[m], values[best], np.arange(n), POSITIVE).p_value for m in others]
-        expected, smaller = (
-            {best} | {m for m, p in zip(others, holm(p_values, family), strict=True) if p > 0.05} for family in (10, 4)
-        )
-        disagreements += expected != smaller
-        assert indistinguishable_from_best(values, np.arange(n), Direction.LOWER, POSITIVE) == expected
-    assert disagreements > 0
-
-
-def test_equal_models_are_rarely_torn_apart():
-    rng = np.random.default_rng(7)
-    torn = 0
-    for trial in range(60):
-        common = rng.normal(size=40)
-        values = {f"m{i}": (np.exp(0.5 * (common + rng.normal(size=40))), np.ones(40)) for i in range(6)}
-        ties = indistinguishable_from_best(values, np.arange(40), Direction.LOWER, POSITIVE, Bootstrap(trial, 400))
-        torn += len(ties) < 6
-    assert torn <= 8  # 5 % of 60 is 3 ± 1.7
+        holm([p_value])

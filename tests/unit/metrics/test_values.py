@@ -25,6 +25,7 @@ def test_round_trip_through_json():
         "ci_high": 0.3,
         "n_clusters": 10,
         "reason": None,
+        "design_effect": None,
     }
     back = MetricValue.from_dict(fields)
     assert back == GOOD

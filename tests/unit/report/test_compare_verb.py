@@ -58,6 +58,25 @@ def test_json_is_one_document_of_all_comparisons(make_run: Make, capsys: pytest.
     assert structure["change"] == pytest.approx(structure["b"] - structure["a"])
 
 
+def test_what_could_have_been_found_stands_where_nothing_was(
+    make_run: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b, far = make_run("a", error=0.2), make_run("b", error=0.2, draw=2), make_run("far", error=0.4, draw=3)
+    assert main(["compare", str(a), str(b), str(far), "--json", "--worst", "0"]) == 0
+    near, apart = (one["metrics"][0] for one in json.loads(capsys.readouterr().out)["comparisons"])
+    assert (near["verdict"], apart["verdict"]) == ("not distinguishable", "worse")
+    assert abs(near["relative"]["value"]) < near["detectable"] / near["a"] < 0.1
+    main(["compare", str(a), str(b), "--worst", "0"])
+    (head, row) = (line for line in capsys.readouterr().out.splitlines() if line.startswith(("Task", "s2ef")))
+    place = head.index("Detectable")
+    shown, share = row[place : head.index("  n ")].split(" ", maxsplit=1)
+    assert float(shown) == pytest.approx(1000 * near["detectable"], rel=0.01)
+    assert share.strip().startswith("(")
+    main(["compare", str(a), str(far), "--worst", "0"])
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.endswith("worse"))
+    assert "(" not in row
+
+
 def test_hostile_names_are_text(make_run: Make, capsys: pytest.CaptureFixture[str]) -> None:
     hostile = "\x1b[2J\u202eevil\n| **x**"
     a, b = make_run("a", key="1"), make_run("b", key="2")

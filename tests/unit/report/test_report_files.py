@@ -9,6 +9,7 @@ import pytest
 from mlipbench.cli.app import main
 from mlipbench.report.collect import collect
 from mlipbench.report.rows import leaderboard_rows, to_csv
+from mlipbench.report.table import build_tables
 from mlipbench.report.write import write
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 HEADER = (
     "model,variant,training,seed,dataset,split,task,metric,value,unit,direction,ci_low,ci_high,two_way_low,two_way_high,"
-    "n,n_failed,status,reason,source,comparability_key,run_id,citation,distance"
+    "design_effect,rank_low,rank_high,n,n_failed,status,reason,source,comparability_key,run_id,citation,distance"
 )
 PUBLISHED = """\
 publication: doe
@@ -49,7 +50,7 @@ def published_file(folder: Path, text: str = PUBLISHED) -> Path:
 def test_columns_and_exact_floats(make_run: Make, tmp_path: Path) -> None:
     make_run("one", metrics=("energy_mae", "forces_mae"))
     records = collect([tmp_path / "results"])
-    text = to_csv(leaderboard_rows(records))
+    text = to_csv(leaderboard_rows(records, ()))
     assert text.splitlines()[0] == HEADER
     rows = {row["metric"]: row for row in read(text)}
     for metric in records[0].metrics:
@@ -64,26 +65,41 @@ def test_the_training_of_a_number_stands_beside_it(make_run: Make, tmp_path: Pat
     make_run("one", record={"relation": "fine-tuned", "training": "a sentence"})
     published_file(tmp_path / "results" / "published")
     records = collect([tmp_path / "results"])
-    rows = {row["model"]: row["training"] for row in read(to_csv(leaderboard_rows(records)))}
+    rows = {row["model"]: row["training"] for row in read(to_csv(leaderboard_rows(records, ())))}
     assert rows == {"one": "fine-tuned", "paper-net": "zero-shot"}
 
 
 def test_order_does_not_depend_on_the_order_of_reading(make_run: Make) -> None:
     paths = [make_run(name) for name in ("b", "a", "c")]
-    assert to_csv(leaderboard_rows(collect(paths))) == to_csv(leaderboard_rows(collect(paths[::-1])))
+    assert to_csv(leaderboard_rows(collect(paths), ())) == to_csv(leaderboard_rows(collect(paths[::-1]), ()))
 
 
 @pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", "+1", "-1", "@sum"])
 def test_formulas_are_escaped(make_run: Make, tmp_path: Path, name: str) -> None:
     make_run(name, record={"reason": "\t=1+1"})
-    (row,) = read(to_csv(leaderboard_rows(collect([tmp_path / "results"]))))
+    (row,) = read(to_csv(leaderboard_rows(collect([tmp_path / "results"]), ())))
     assert row["model"] == f"'{name}"
     assert row["reason"] == "'=1+1"
 
 
+def test_ranks_stand_beside_their_numbers(make_run: Make, tmp_path: Path) -> None:
+    make_run("good", error=0.05, draw=1, metrics=("forces_mae", "energy_mae"))
+    make_run("bad", error=0.20, draw=2, metrics=("forces_mae",))
+    make_run("worse", error=0.40, draw=3, metrics=("forces_mae",))
+    records = collect([tmp_path / "results"])
+    rows = read(to_csv(leaderboard_rows(records, build_tables(records))))
+    ranks = {(row["model"], row["metric"]): (row["rank_low"], row["rank_high"]) for row in rows}
+    assert ranks == {
+        ("good", "energy_mae"): ("", ""),  # alone in its column
+        ("good", "forces_mae"): ("1", "1"),
+        ("bad", "forces_mae"): ("2", "2"),
+        ("worse", "forces_mae"): ("3", "3"),
+    }
+
+
 def test_negative_numbers_are_numbers(make_run: Make, tmp_path: Path) -> None:
     make_run("one", metrics=("forces_cosine_similarity",), record={"value": -0.25, "ci_low": -0.5, "ci_high": 0.0})
-    (row,) = read(to_csv(leaderboard_rows(collect([tmp_path / "results"]))))
+    (row,) = read(to_csv(leaderboard_rows(collect([tmp_path / "results"]), ())))
     assert (row["value"], row["ci_low"], row["ci_high"]) == ("-0.25", "-0.5", "0.0")
 
 

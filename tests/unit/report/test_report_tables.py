@@ -177,7 +177,7 @@ def test_intervals_over_two_factors_are_announced_and_stand_in_the_csv(make_run:
     (table,) = tables(tmp_path)
     (said,) = [sentence for sentence in table.about if "two_way_low" in sentence]
     assert said.startswith("Intervals are given these adsorbates and materials; ")
-    rows = [row.as_dict() for row in leaderboard_rows(collect([tmp_path / "results"]))]
+    rows = [row.as_dict() for row in leaderboard_rows(collect([tmp_path / "results"]), ())]
     assert [(row["two_way_low"], row["two_way_high"]) for row in rows] == [(0.01, 0.25), (None, None)]
 
 
