@@ -42,7 +42,7 @@ def seed_means(records: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
     for run in records:
         for dataset in datasets:
             facts = training_facts(run, dataset)
-            if facts and run.manifest is not None:
+            if "seed" in facts and run.manifest is not None:
                 found.setdefault(_family(run, dataset), []).append((run, dataset))
     means = (_mean([run for run, _ in members], members[0][1]) for members in found.values())
     return tuple(mean for mean in means if mean is not None)

@@ -12,6 +12,7 @@ from synthetic_runs import Run
 from mlipbench.report.collect import collect
 from mlipbench.report.markdown import to_markdown
 from mlipbench.report.rows import leaderboard_rows, to_csv
+from mlipbench.report.table import build_tables
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,4 +66,5 @@ def test_files_do_not_depend_on_the_order_of_paths(paths: list[Path], data: st.D
 
 def written(paths: list[Path]) -> tuple[str, str]:
     records = collect(paths)
-    return to_csv(leaderboard_rows(records)), to_markdown(records)
+    tables = build_tables(records)
+    return to_csv(leaderboard_rows(records, tables)), to_markdown(records, tables)

@@ -71,7 +71,7 @@ def whole(run: Path) -> None:
 
 
 def distances(results: Path) -> dict[str, tuple[float | None, str]]:
-    rows = leaderboard_rows(collect([results]))
+    rows = leaderboard_rows(collect([results]), ())
     return {row.model: (row.distance, row.citation) for row in rows if row.source is Source.MEASURED}
 
 
