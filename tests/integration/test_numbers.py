@@ -214,7 +214,7 @@ def test_a_report_of_copied_records_equals_that_of_the_runs(run, tmp_path):
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(source.read_bytes())
     done = elsewhere.ok("report")
-    assert done.stdout.split() == ["results/leaderboard.csv", "results/leaderboard.md"]
+    assert done.stdout.split() == [f"results/leaderboard.{kind}" for kind in ("csv", "md", "html", "tex")]
     for name in ("leaderboard.csv", "leaderboard.md"):
         own = (workspace.results / "runs/toys" / name).read_bytes()
         assert (tmp_path / "results" / name).read_bytes() == own
