@@ -197,7 +197,11 @@ def test_the_error_of_a_damaged_run_names_its_file(workspace):
     (run / "manifest.json").write_text('{"schema_version": 1')
     line = one_error(workspace.cli("score", run), 2)
     assert line.startswith(f"mlipbench: error: {run / 'manifest.json'}: damaged")
-    assert str(run / "manifest.json") in one_error(workspace.cli("report", run), 2)
+    done = workspace.cli("report", run)
+    assert done.returncode == 5
+    named, left = done.stderr.splitlines()
+    assert named.startswith(f"mlipbench: {run / 'manifest.json'}: damaged")
+    assert "there is no finished run" in left
 
 
 def test_predictions_that_do_not_fit_the_data_are_refused(workspace):

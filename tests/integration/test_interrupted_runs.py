@@ -273,7 +273,7 @@ def test_a_second_process_is_kept_out_of_a_run(reference, assault):
     assert {model: fingerprints(run) for model, run in runs.items()} == reference.files
 
 
-def wait_for(condition, process, seconds=60.0):
+def wait_for(condition, process, seconds=180.0):
     limit = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.communicate()
