@@ -221,6 +221,10 @@ class Stage(StrEnum):
     THROUGHPUT = "throughput"  # many structures: energy and forces
 
 
+TIMED: Final = ("prepare_seconds", "forward_seconds", "cpu_seconds", "page_faults", "compile_seconds")
+"""The fields of a `Call` that the worker measures."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One timed call of a model.

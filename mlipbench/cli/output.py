@@ -41,8 +41,8 @@ def say(text: str) -> None:
 
 
 def complain(problems: Iterable[MlipbenchError]) -> None:
-    """Write to stderr what is wrong with single files, one line each, while the command goes on."""
-    for problem in problems:
+    """Write to stderr what is wrong with single files, one line each however often it was met."""
+    for problem in dict.fromkeys(map(str, problems)):
         say(f"mlipbench: {problem}")
 
 

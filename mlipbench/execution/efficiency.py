@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mlipbench.cost import Call, CostFacts, Stage
+from mlipbench.cost import TIMED, Call, CostFacts, Stage
 from mlipbench.errors import MlipbenchError, StorageError, WorkerError
 from mlipbench.execution.failures import WorkerLostError, as_error
 from mlipbench.execution.requests import count_message, measure_message
@@ -52,7 +52,6 @@ SIZE_ROUNDS: Final = 4
 GAIN: Final = 1.05
 FEWEST_MANY: Final = 2
 """Structures of the smallest batch that is none of a single one."""
-_COLUMNS: Final = ("prepare_seconds", "forward_seconds", "cpu_seconds", "page_faults", "compile_seconds")
 PATIENCE: Final = 2
 """Larger sizes that bring less than `GAIN` before no larger one is tried."""
 
@@ -365,7 +364,7 @@ def _calls(reply: Message, turn: _Turn, batch: StructureBatch) -> list[Call]:
         TurnFailed: It does not say it.
     """
     try:
-        columns = [reply.arrays[name] for name in _COLUMNS]
+        columns = [reply.arrays[name] for name in TIMED]
         peaks = (reply.header["peak_allocator"], int(reply.header["peak_memory"]))
     except (KeyError, TypeError, ValueError):
         raise TurnFailed("the worker answered with something else than measurements") from None

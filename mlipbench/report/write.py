@@ -93,12 +93,8 @@ def publish(
     from mlipbench.report.page.page import to_html
     from mlipbench.report.plots import figures
 
-    more: list[MlipbenchError] | None = None if problems is None else []
-    found = figures(records, board.tables, more)
+    found = figures(board.tables, problems)
     html, latex = directory / "leaderboard.html", directory / "leaderboard.tex"
-    write_atomically(html, to_html(records, board.tables, found, more).encode())
-    if problems is not None and more:
-        new = {str(problem): problem for problem in more}
-        problems.extend(new[said] for said in new if said not in map(str, tuple(problems)))
+    write_atomically(html, to_html(records, board.tables, found, problems).encode())
     write_atomically(latex, to_latex(board.tables).encode())
     return Publication(html, latex, () if figures_in is None else write_figures(found, figures_in))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from mlipbench.cost import TIMED
 from mlipbench.protocol import Message, MessageKind, ProtocolError, batch_from_arrays
 from mlipbench.worker.s2ef import asked_properties, run
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from mlipbench.typing import AnyArray
     from mlipbench.worker.session import Session
 
-COLUMNS: Final = ("prepare_seconds", "forward_seconds", "cpu_seconds", "page_faults", "compile_seconds")
-"""What is told of every timed call: seconds of its two halves and of all threads together, pages of memory that the
-system had to provide, and seconds of the halves that went into torch's compiler."""
 _COMPILING: Final = ("_compile.compile_inner", "backward._backward_impl")
 """What torch calls compiling a function, and compiling its derivative at the first backward pass."""
 
@@ -30,8 +28,8 @@ def measure(session: Session, message: Message) -> Message:
     """Answer a ``measure`` request: call the model on parts of its batch, one after the other, and time the calls.
 
     The request says how many structures each call takes, how many calls come before the first that counts, and perhaps
-    which processors the worker is to stay on. The reply holds `COLUMNS`, shape (n_calls,) each, and the most memory
-    held during the calls that count, bytes.
+    which processors the worker is to stay on. The reply holds what `mlipbench.cost.TIMED`
+    names, shape (n_calls,) each, and the most memory held during the calls that count, bytes.
 
     Raises:
         ProtocolError: The request is incomplete, or the calls do not divide the batch.
@@ -54,9 +52,9 @@ def measure(session: Session, message: Message) -> Message:
     peaks = session.device.peaks()
     if message.header.get("release"):
         session.device.release()
-    columns = np.asarray(rows, dtype=np.float64).reshape(-1, len(COLUMNS)).T
+    columns = np.asarray(rows, dtype=np.float64).reshape(-1, len(TIMED)).T
     arrays: dict[str, AnyArray] = {
-        name: np.ascontiguousarray(column) for name, column in zip(COLUMNS, columns, strict=True)
+        name: np.ascontiguousarray(column) for name, column in zip(TIMED, columns, strict=True)
     }
     return Message(MessageKind.MEASURED, {"peak_allocator": peaks.allocator, "peak_memory": peaks.whole}, arrays)
 

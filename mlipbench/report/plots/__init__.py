@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from mlipbench.errors import MlipbenchError
-    from mlipbench.report.collect import RunRecord
     from mlipbench.report.table import Table
 
 __all__ = ["Figure", "figures", "notes"]
@@ -19,15 +18,12 @@ __all__ = ["Figure", "figures", "notes"]
 _Made = TypeVar("_Made")
 
 
-def figures(
-    records: Sequence[RunRecord], tables: Sequence[Table], problems: list[MlipbenchError] | None = None
-) -> tuple[Figure, ...]:
+def figures(tables: Sequence[Table], problems: list[MlipbenchError] | None = None) -> tuple[Figure, ...]:
     """Return the plots that some runs have data for, in the order of the page.
 
-    Every kind of plot is a module here whose function of the same name takes records and tables and yields its figures.
+    Every kind of plot is a module here whose function of the same name takes tables and yields its figures.
 
     Args:
-        records: What `collect` found.
         tables: What `build_tables` made of them.
         problems: Takes what is wrong with files, after which a kind of plot goes no further; without it damaged ones
             are raised.
@@ -38,7 +34,7 @@ def figures(
     from mlipbench.report.plots import density, errors, gap, pareto, rdf, scaling, survival
 
     kinds = (pareto, errors, density, gap, survival, rdf, scaling)
-    return _readable((kind.figures(records, tables) for kind in kinds), problems)
+    return _readable((kind.figures(tables) for kind in kinds), problems)
 
 
 def notes(tables: Sequence[Table], problems: list[MlipbenchError] | None = None) -> tuple[str, ...]:

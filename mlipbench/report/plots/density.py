@@ -14,7 +14,6 @@ from mlipbench.status import Task
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mlipbench.report.collect import RunRecord
     from mlipbench.report.plots.series import Series
     from mlipbench.report.table import Table
     from mlipbench.store.distributions import ForceDensityRecord
@@ -28,11 +27,10 @@ _EDGES: Final = MappingProxyType(
 """The edges of a cell, in bins."""
 
 
-def figures(records: Sequence[RunRecord], tables: Sequence[Table]) -> Iterator[Figure]:  # noqa: ARG001  # as all kinds
+def figures(tables: Sequence[Table]) -> Iterator[Figure]:
     """Yield the densities of all models on each split, a panel each.
 
     Args:
-        records: What `collect` found.
         tables: What `build_tables` made of them.
 
     Raises:

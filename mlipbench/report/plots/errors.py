@@ -17,7 +17,6 @@ from mlipbench.status import Task
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mlipbench.report.collect import RunRecord
     from mlipbench.report.plots.series import Comparison, Series
     from mlipbench.report.table import Table
     from mlipbench.typing import FloatArray
@@ -50,11 +49,10 @@ _KINDS: Final = (
 )
 
 
-def figures(records: Sequence[RunRecord], tables: Sequence[Table]) -> Iterator[Figure]:  # noqa: ARG001  # as all kinds
+def figures(tables: Sequence[Table]) -> Iterator[Figure]:
     """Yield the distribution of errors of forces and of energies on each split, a line a model.
 
     Args:
-        records: What `collect` found.
         tables: What `build_tables` made of them.
 
     Raises:

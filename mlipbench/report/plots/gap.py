@@ -24,15 +24,13 @@ from mlipbench.report.text import clean
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mlipbench.report.collect import RunRecord
     from mlipbench.report.table import Table
 
 
-def figures(records: Sequence[RunRecord], tables: Sequence[Table]) -> Iterator[Figure]:  # noqa: ARG001  # as all kinds
+def figures(tables: Sequence[Table]) -> Iterator[Figure]:
     """Yield the gaps between splits, of every model in every metric that has one.
 
     Args:
-        records: What `collect` found.
         tables: What `build_tables` made of them.
     """
     for table in tables:

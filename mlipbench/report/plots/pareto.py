@@ -30,7 +30,6 @@ from mlipbench.status import Task
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mlipbench.report.collect import RunRecord
     from mlipbench.report.table import Column, Table
 
 _ERRORS: Final = ("energy_mae", "forces_mae")
@@ -38,11 +37,10 @@ _COSTS: Final = ("latency_p50", "flops")
 _PARAMETERS: Final = "Parameters"
 
 
-def figures(records: Sequence[RunRecord], tables: Sequence[Table]) -> Iterator[Figure]:  # noqa: ARG001  # as all kinds
+def figures(tables: Sequence[Table]) -> Iterator[Figure]:
     """Yield errors against latency and FLOPs where both were measured on one split, and against parameters.
 
     Args:
-        records: What `collect` found.
         tables: What `build_tables` made of them.
     """
     for table in tables:

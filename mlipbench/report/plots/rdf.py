@@ -13,7 +13,6 @@ from mlipbench.status import Task
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mlipbench.report.collect import RunRecord
     from mlipbench.report.plots.series import Comparison, Series
     from mlipbench.report.table import Table
     from mlipbench.store.distributions import PairDistributionRecord
@@ -22,11 +21,10 @@ _METRIC: Final = "rdf_mae"
 _SIZE: Final = {"width": 220, "height": 180}
 
 
-def figures(records: Sequence[RunRecord], tables: Sequence[Table]) -> Iterator[Figure]:  # noqa: ARG001  # as all kinds
+def figures(tables: Sequence[Table]) -> Iterator[Figure]:
     """Yield the distributions of all models on each split, a figure for each kind of pairs and a panel a model.
 
     Args:
-        records: What `collect` found.
         tables: What `build_tables` made of them.
 
     Raises:

@@ -27,7 +27,6 @@ from mlipbench.status import Task
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mlipbench.report.collect import RunRecord
     from mlipbench.report.table import Column, Table
 
 _STEP: Final = re.compile(r"(?P<stem>.+)-(?P<atoms>[1-9][0-9]*)", re.ASCII)
@@ -35,11 +34,10 @@ _FEWEST: Final = 3
 _TIMES: Final = ("latency_p50", "peak_memory")
 
 
-def figures(records: Sequence[RunRecord], tables: Sequence[Table]) -> Iterator[Figure]:  # noqa: ARG001  # as all kinds
+def figures(tables: Sequence[Table]) -> Iterator[Figure]:
     """Yield latency and memory against the number of atoms, over splits whose names differ in that alone.
 
     Args:
-        records: What `collect` found.
         tables: What `build_tables` made of them.
     """
     for table in tables:

@@ -17,18 +17,16 @@ from mlipbench.status import Task
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mlipbench.report.collect import RunRecord
     from mlipbench.report.plots.series import Series
     from mlipbench.report.table import Table
 
 _SIZE: Final = {"width": 220, "height": 160}
 
 
-def figures(records: Sequence[RunRecord], tables: Sequence[Table]) -> Iterator[Figure]:  # noqa: ARG001  # as all kinds
+def figures(tables: Sequence[Table]) -> Iterator[Figure]:
     """Yield the survival curves of all models on each split, a panel each.
 
     Args:
-        records: What `collect` found.
         tables: What `build_tables` made of them.
 
     Raises:

@@ -81,7 +81,7 @@ def keep(run: Path, content: dict, task: Task = Task.S2EF) -> None:
 
 def drawn(kind, results: Path):
     records = collect([results])
-    return list(kind.figures(records, build_tables(records)))
+    return list(kind.figures(build_tables(records)))
 
 
 def svg_of(figure) -> ET.Element:

@@ -68,7 +68,7 @@ class Page(HTMLParser):
 
 def html_of(records: Sequence[RunRecord]) -> str:
     tables = build_tables(records)
-    return to_html(records, tables, figures(records, tables))
+    return to_html(records, tables, figures(tables))
 
 
 def page_of(*records: RunRecord) -> Page:
@@ -109,7 +109,7 @@ def test_hostile_datasets_and_splits_are_text(name: str) -> None:
 
 def test_specifications_on_the_page_are_those_of_the_figures() -> None:
     records = [run(name, number("energy_mae", 0.1), environment={"parameters": 5}) for name in (HOSTILE[0], HOSTILE[1])]
-    (figure,) = figures(records, build_tables(records))
+    (figure,) = figures(build_tables(records))
     page = page_of(*records)
     data = [
         json.loads(text)

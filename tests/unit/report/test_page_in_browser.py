@@ -69,7 +69,7 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Any]:
     def make(records: Sequence[RunRecord], **settings: Any) -> Opened:
         tables = build_tables(records)
         path = tmp_path / "leaderboard.html"
-        path.write_text(to_html(records, tables, figures(records, tables)), encoding="utf-8")
+        path.write_text(to_html(records, tables, figures(tables)), encoding="utf-8")
         pages.append(Opened(browser, path, **settings))
         return pages[-1]
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def drawn(*records: Any) -> dict[str, Figure]:
     """Return the figures that are made of metrics alone."""
-    found = figures(records, build_tables(records))
+    found = figures(build_tables(records))
     return {figure.name: figure for figure in found if figure.name.startswith(("pareto", "gap", "scaling"))}
 
 
