@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from mlipbench.report.distance import distance
-from mlipbench.report.seeds import seed_means
+from mlipbench.report.seeds import averaged
 from mlipbench.report.text import escape_csv
 
 if TYPE_CHECKING:
@@ -69,12 +69,12 @@ class Row:
         return {column: fields[column] for column in COLUMNS}
 
 
-def leaderboard_rows(records: Sequence[RunRecord], tables: Iterable[Table]) -> tuple[Row, ...]:
+def leaderboard_rows(records: Sequence[RunRecord], tables: Sequence[Table]) -> tuple[Row, ...]:
     """Return all numbers of all runs and publications in the order of the CSV file.
 
     Args:
         records: What `collect` found.
-        tables: What `build_tables` made of them, for the ranks.
+        tables: What `build_tables` made of them, for ranks and means over training seeds.
     """
     ranks = {
         (row.run.directory, table.task, table.dataset, cell.record.split, cell.record.metric): cell.rank
@@ -84,7 +84,7 @@ def leaderboard_rows(records: Sequence[RunRecord], tables: Iterable[Table]) -> t
         if cell.rank is not None and cell.record is not None and cell.record.task == table.task and row.run is not None
     }
     rows = []
-    for run in (*records, *seed_means(records)):
+    for run in (*records, *averaged(tables)):
         for one in run.metrics:
             rank = ranks.get((run.directory, one.task, one.dataset, one.split, one.metric))
             rows.append(replace(_row(run, one, records), rank=rank))

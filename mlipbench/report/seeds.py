@@ -12,9 +12,10 @@ from mlipbench.report.notes import training_facts
 from mlipbench.status import Source, Status, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from mlipbench.report.collect import RunRecord
+    from mlipbench.report.table import Table
     from mlipbench.store.records import MetricRecord
 
 _FACTS = ("net", "trainer", "preset", "recipe", "dataset", "n_train", "code")
@@ -46,6 +47,12 @@ def seed_means(records: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
                 found.setdefault(_family(run, dataset), []).append((run, dataset))
     means = (_mean([run for run, _ in members], members[0][1]) for members in found.values())
     return tuple(mean for mean in means if mean is not None)
+
+
+def averaged(tables: Iterable[Table]) -> tuple[RunRecord, ...]:
+    """Return the means over seeds that stand in some tables, each once."""
+    found = (row.run for table in tables for row in table.rows)
+    return tuple({id(run): run for run in found if run is not None and run.source is Source.AVERAGED}.values())
 
 
 def _family(run: RunRecord, dataset: str) -> tuple[str, ...]:

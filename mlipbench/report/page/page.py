@@ -15,11 +15,11 @@ from mlipbench.report.page.runs import run_section
 from mlipbench.report.plots import notes
 from mlipbench.report.plots.theme import config
 from mlipbench.report.ranking import ScoreReader
+from mlipbench.report.seeds import averaged
 from mlipbench.report.text import clean
-from mlipbench.status import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from mlipbench.errors import MlipbenchError
     from mlipbench.report.collect import RunRecord
@@ -62,7 +62,7 @@ def to_html(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    runs = [*records, *_averaged(tables)]
+    runs = [*records, *averaged(tables)]
     anchors, scores = Anchors(runs), ScoreReader(problems)
     scripts = [plotting_library()] if figures else []
     scripts.append((_TEMPLATES / "page.js").read_text(encoding="utf-8"))
@@ -77,12 +77,6 @@ def to_html(
         scripts=[Markup(script) for script in scripts],  # noqa: S704  # our own file and the library
         policy=_policy(scripts),
     )
-
-
-def _averaged(tables: Iterable[Table]) -> Iterable[RunRecord]:
-    """Return the means over training seeds that stand in some tables, each once."""
-    found = (row.run for table in tables for row in table.rows)
-    return {id(run): run for run in found if run is not None and run.source is Source.AVERAGED}.values()
 
 
 def _policy(scripts: Sequence[str]) -> str:

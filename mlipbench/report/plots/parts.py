@@ -81,10 +81,10 @@ def lowered(text: str) -> str:
     return text if text[1:2].isupper() else f"{text[:1].lower()}{text[1:]}"
 
 
-def panels(values: Iterable[Mapping[str, Any]], columns: int = 2) -> dict[str, Any]:
+def panels(values: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the division of a plot into panels by the field ``panel``, in the order in which they stand."""
     names = list(dict.fromkeys(value["panel"] for value in values))
-    return {"facet": {"field": "panel", "type": "nominal", "title": None, "sort": names}, "columns": columns}
+    return {"facet": {"field": "panel", "type": "nominal", "title": None, "sort": names}, "columns": 2}
 
 
 def models(values: Iterable[Mapping[str, Any]], *channels: str) -> dict[str, Any]:
