@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
 from mlipbench.report.layout import blocks
-from mlipbench.report.text import escape_latex
+from mlipbench.report.text import escape_latex, slug
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 _HEAD: Final = r"""% Made by mlipbench. Needs \usepackage{booktabs}.
 % Intervals in brackets are 95 %. Bold: no model of the column with equal training was found to be better.
 """
-_UNFIT: Final = re.compile(r"[^a-z0-9]+")
 
 
 def to_latex(tables: Iterable[Table]) -> str:
@@ -32,7 +30,7 @@ def to_latex(tables: Iterable[Table]) -> str:
 
 def _float(table: Table, block: Block, number: int) -> str:
     caption = escape_latex(f"{table.heading}. {block.title}" if block.title else table.heading)
-    label = _UNFIT.sub("-", f"{table.heading}-{number}".lower()).strip("-")
+    label = slug(table.heading, str(number))
     lines = [
         r"\begin{table}",
         r"\centering\footnotesize",

@@ -24,9 +24,16 @@ _LATEX: Final = MappingProxyType(
         **{char: f"\\{char}" for char in "&%$#_{}"},
     }
 )
+_UNFIT: Final = re.compile(r"[^a-z0-9]+")
 _LIST: Final = re.compile(r"^([-+]|\d+[.)])(?=\s|$)")
 _FORMULA: Final = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What a formula begins with; some spreadsheets take the full-width forms as well."""
+
+
+def slug(*parts: str) -> str:
+    """Return a name made of ASCII letters, digits and hyphens alone; parts that leave nothing are left out."""
+    plain = (unicodedata.normalize("NFKD", part).lower() for part in parts)
+    return "-".join(filter(None, (_UNFIT.sub("-", part).strip("-") for part in plain)))
 
 
 def clean(text: str) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from mlipbench.report.text import slug
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlipbench.report.collect import RunRecord
     from mlipbench.store.records import MetricRecord
-
-_UNFIT: Final = re.compile(r"[^a-z0-9]+")
 
 
 class Anchors:
@@ -40,8 +38,7 @@ class Anchors:
             kind: What it is the name of.
             name: What it is called.
         """
-        plain = unicodedata.normalize("NFKD", name).lower()
-        base = "-".join(filter(None, [kind, _UNFIT.sub("-", plain).strip("-")]))
+        base = slug(kind, name)
         anchor, number = base, 1
         while anchor in self._taken:
             number += 1

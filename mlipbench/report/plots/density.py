@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from mlipbench.report.plots.figure import Figure
-from mlipbench.report.plots.parts import name_of
 from mlipbench.report.plots.series import comparisons, pages, panels, without_distributions
+from mlipbench.report.text import slug
 from mlipbench.status import Task
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def figures(tables: Sequence[Table]) -> Iterator[Figure]:
             said = "; ".join(_said(series, density) for series, density in shown)
             first = shown[0][1]
             yield Figure(
-                name=name_of("force-density", comparison.name, part),
+                name=slug("force-density", comparison.name, part),
                 title=f"{comparison.title}: predicted against reference forces{part and f', part {part}'}",
                 description=(
                     f"Force components by prediction and reference, one panel a model; a model without errors has all "

@@ -9,9 +9,10 @@ import numpy as np
 from mlipbench.metrics.errors import S2EF_METRICS
 from mlipbench.report.numbers import format_number
 from mlipbench.report.plots.figure import Figure
-from mlipbench.report.plots.parts import HEIGHT, WIDTH, models, name_of
+from mlipbench.report.plots.parts import HEIGHT, WIDTH, models
 from mlipbench.report.plots.series import comparisons
 from mlipbench.report.ranking import ScoreReader
+from mlipbench.report.text import slug
 from mlipbench.status import Task
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _figure(comparison: Comparison, kind: _Kind, known: dict[str, FloatArray]) -
     )
     values = [{"model": model, **staircase(errors)} for model, errors in shown.items()]
     return Figure(
-        name=name_of("error-distribution", kind.column, comparison.name),
+        name=slug("error-distribution", kind.column, comparison.name),
         title=f"{comparison.title}: {kind.words}",
         description=(
             f"Share of structures whose error, {kind.words}, is at most the value on the logarithmic axis; a line a "

@@ -12,14 +12,13 @@ from mlipbench.report.plots.parts import (
     interval_bar,
     is_measured,
     label,
-    name_of,
     number,
     panels,
     quantity,
     table_name,
     tooltip,
 )
-from mlipbench.report.text import clean
+from mlipbench.report.text import clean, slug
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,7 +44,7 @@ def figures(tables: Sequence[Table]) -> Iterator[Figure]:
         if values:
             head = clean(columns[0][1].head)
             yield Figure(
-                name=name_of("gap", table.task, table_name(table)),
+                name=slug("gap", table.task, table_name(table)),
                 title=f"{table.dataset}: {head}",
                 description=(
                     f"{head[:1].upper()}{head[1:]} of every measured model: mean over splits out of the training "

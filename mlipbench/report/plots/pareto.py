@@ -17,14 +17,13 @@ from mlipbench.report.plots.parts import (
     log,
     lowered,
     models,
-    name_of,
     number,
     panels,
     quantity,
     table_name,
     tooltip,
 )
-from mlipbench.report.text import clean
+from mlipbench.report.text import clean, slug
 from mlipbench.status import Task
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ def _figure(table: Table, cost: str, costs: dict[int, dict[str, float]], split: 
     best = ". ".join(f"{panel}: {'; '.join(names)}" for panel, names in fronts.items() if names)
     where = "" if split is None else f" {split}"
     yield Figure(
-        name=name_of("pareto", table_name(table), split or "", cost.partition(" (")[0]),
+        name=slug("pareto", table_name(table), split or "", cost.partition(" (")[0]),
         title=f"{table.dataset}{where}: error against {lowered(cost)}",
         description=(
             f"Mean absolute errors of measured models against {lowered(cost)}; both axes logarithmic where all "

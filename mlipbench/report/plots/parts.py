@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 from mlipbench.report.text import clean
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
 
     from mlipbench.report.table import Cell, Column, Table, TableRow
 
-_UNFIT: Final = re.compile(r"[^a-z0-9]+")
 HEIGHT: Final = 260
 WIDTH: Final = 560
 PANEL: Final = 300
@@ -23,11 +21,6 @@ PANEL: Final = 300
 def label(row: TableRow) -> str:
     """Return what a model is called in legends: its name, and its variant where that is not the default."""
     return clean(row.model if row.variant == "default" else f"{row.model}, {row.variant}")
-
-
-def name_of(*parts: str) -> str:
-    """Return the name of a figure: ASCII letters, digits and hyphens."""
-    return "-".join(filter(None, (_UNFIT.sub("-", part.lower()).strip("-") for part in parts)))
 
 
 def table_name(table: Table) -> str:

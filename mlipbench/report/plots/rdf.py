@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from mlipbench.report.plots.figure import Figure
-from mlipbench.report.plots.parts import name_of
 from mlipbench.report.plots.series import comparisons, pages, panels, without_distributions
-from mlipbench.report.text import clean
+from mlipbench.report.text import clean, slug
 from mlipbench.status import Task
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def _figure(
         for series, curve in shown
     )
     return Figure(
-        name=name_of("distances", comparison.name, pairs, part),
+        name=slug("distances", comparison.name, pairs, part),
         title=f"{comparison.title}: {symbol} of {atoms}{part and f', part {part}'}",
         description=(
             f"Distribution of distances {symbol}, as MDSim normalises it, of simulations (thin: mean over replicas; "

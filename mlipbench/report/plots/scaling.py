@@ -16,12 +16,12 @@ from mlipbench.report.plots.parts import (
     log,
     lowered,
     models,
-    name_of,
     number,
     quantity,
     table_name,
     tooltip,
 )
+from mlipbench.report.text import slug
 from mlipbench.status import Task
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _values(table: Table, steps: Sequence[tuple[int, int, Column]]) -> Iterator[
 def _figure(table: Table, stem: str, steps: Sequence[tuple[int, int, Column]], values: list[dict[str, Any]]) -> Figure:
     first = steps[0][2]
     return Figure(
-        name=name_of("scaling", table_name(table), stem, first.title),
+        name=slug("scaling", table_name(table), stem, first.title),
         title=f"{table.dataset} {stem}: {lowered(first.title)} against size",
         description=(
             f"{first.title} of every measured model against the atoms of a structure, {min(steps)[0]} to "

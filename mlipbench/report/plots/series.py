@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from mlipbench.datasets.entry import GAP
 from mlipbench.report.numbers import format_number
-from mlipbench.report.plots.parts import first_unit, is_measured, label, name_of, number, table_name
-from mlipbench.report.text import clean
+from mlipbench.report.plots.parts import first_unit, is_measured, label, number, table_name
+from mlipbench.report.text import clean, slug
 from mlipbench.store.rundir import RunDirectory
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def comparisons(tables: Sequence[Table], task: Task, metric: str) -> Iterator[Co
             again = f" {seen[column.split]}" if seen[column.split] > 1 else ""
             part = f", table {table.part}" if table.part else ""
             title = clean(f"{table.dataset} {column.head}{part}{again and f', column{again}'}")
-            yield Comparison(name_of(table_name(table), column.split, again), title, column, series)
+            yield Comparison(slug(table_name(table), column.split, again), title, column, series)
 
 
 def _series(table: Table, position: int, column: Column) -> Iterator[Series]:

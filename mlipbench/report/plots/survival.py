@@ -9,9 +9,9 @@ import numpy as np
 from mlipbench.metrics.dynamics import ReplicaScores, endings_of
 from mlipbench.metrics.survival import survival_band
 from mlipbench.report.plots.figure import Figure
-from mlipbench.report.plots.parts import name_of
 from mlipbench.report.plots.series import comparisons, pages, panels
 from mlipbench.report.ranking import ScoreReader
+from mlipbench.report.text import slug
 from mlipbench.status import Task
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def figures(tables: Sequence[Table]) -> Iterator[Figure]:
         known = [found for found in (_curve(series, scores) for series in comparison.series) if found is not None]
         for part, shown in pages(known):
             yield Figure(
-                name=name_of("survival", comparison.name, part),
+                name=slug("survival", comparison.name, part),
                 title=f"{comparison.title}: replicas still stable{part and f', part {part}'}",
                 description=(
                     f"Kaplan-Meier estimates of the share of replicas that are stable up to a time, with 95 % limits "
