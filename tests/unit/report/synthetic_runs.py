@@ -21,6 +21,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 N = 40
+PUBLISHED = """\
+publication: doe
+citation: Doe, Of nets, 2024
+url: https://example.org/nets
+tables:
+  - name: main
+    place: Table 2
+    training: zero-shot
+    protocol: {dataset: toys, description: Toys as they are.}
+    columns: [{task: s2ef, split: test, metric: forces_mae, unit: meV/Å}]
+    rows: [{name: PaperNet, model: paper-net, values: "42.50"}]
+"""
+"""A file of published rows of one number."""
 
 
 @dataclass

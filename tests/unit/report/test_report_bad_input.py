@@ -8,6 +8,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from synthetic_runs import PUBLISHED
 
 from mlipbench.cli.app import main
 from mlipbench.errors import ExitCode
@@ -19,19 +20,6 @@ if TYPE_CHECKING:
 
     Make: TypeAlias = Callable[..., Path]
     Capture: TypeAlias = pytest.CaptureFixture[str]
-
-PUBLISHED = """\
-publication: doe
-citation: Doe, Of nets, 2024
-url: https://example.org/nets
-tables:
-  - name: main
-    place: Table 2
-    training: zero-shot
-    protocol: {dataset: toys, description: Toys as they are.}
-    columns: [{task: s2ef, split: test, metric: forces_mae, unit: meV/Å}]
-    rows: [{name: PaperNet, values: "42.5"}]
-"""
 
 
 def models(folder: Path) -> list[str]:
@@ -145,7 +133,7 @@ def test_one_run_by_two_paths_is_one_run(make_run: Make, tmp_path: Path, capsys:
     ("change", "said"),
     [
         (("name: main", "nam: main"), "line 5, tables[0].nam: unknown key"),
-        (("42.5", "much"), "tables[0].rows[0].values: "),
+        (("42.50", "much"), "tables[0].rows[0].values: "),
         (("publication: doe", "publication: [doe"), "doe.yaml: line "),
     ],
 )
@@ -162,7 +150,7 @@ def test_an_invalid_file_of_published_rows_is_left_out(
     assert err.count("\n") == 2
     assert err.splitlines()[-1].startswith(f"mlipbench: {folder / 'doe.yaml'}: ")
     assert said in err
-    assert models(tmp_path) == ["PaperNet", "one"]
+    assert models(tmp_path) == ["one", "paper-net"]
 
 
 def test_two_publications_of_one_name_are_one(make_run: Make, tmp_path: Path, capsys: Capture) -> None:
@@ -174,7 +162,7 @@ def test_two_publications_of_one_name_are_one(make_run: Make, tmp_path: Path, ca
     assert main(["report", str(tmp_path / "results"), "--output", str(tmp_path)]) == ExitCode.TASKS_FAILED
     said = f"publication: 'doe' is the name of the publication in {folder / 'a.yaml'}; choose another"
     assert capsys.readouterr().err.splitlines()[-1] == f"mlipbench: {folder / 'b.yaml'}: {said}"
-    assert models(tmp_path) == ["PaperNet", "one"]
+    assert models(tmp_path) == ["one", "paper-net"]
 
 
 def test_where_nothing_is_left_it_ends_with_5(make_run: Make, tmp_path: Path, capsys: Capture) -> None:

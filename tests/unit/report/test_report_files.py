@@ -5,6 +5,7 @@ import io
 from typing import TYPE_CHECKING
 
 import pytest
+from synthetic_runs import PUBLISHED
 
 from mlipbench.cli.app import main
 from mlipbench.report.collect import collect
@@ -23,18 +24,6 @@ HEADER = (
     "model,variant,training,seed,dataset,split,task,metric,value,unit,direction,ci_low,ci_high,two_way_low,two_way_high,"
     "design_effect,rank_low,rank_high,n,n_failed,status,reason,source,comparability_key,run_id,citation,distance"
 )
-PUBLISHED = """\
-publication: doe
-citation: Doe, Of nets, 2024
-url: https://example.org/nets
-tables:
-  - name: main
-    place: Table 2
-    training: zero-shot
-    protocol: {dataset: toys, description: Toys as they are.}
-    columns: [{task: s2ef, split: test, metric: forces_mae, unit: meV/Å}]
-    rows: [{name: PaperNet, model: paper-net, values: "42.50"}]
-"""
 
 
 def read(text: str) -> list[dict[str, str]]:
