@@ -10,7 +10,7 @@ from mlipbench.cli.output import complain, emit, emit_json
 from mlipbench.errors import ConfigError, ExitCode, MlipbenchError, NothingSelectedError, ResultsError
 
 if TYPE_CHECKING:
-    from mlipbench.report.collect import RunRecord
+    from mlipbench.comparison.collect import RunRecord
 
 
 def compare(
@@ -26,9 +26,9 @@ def compare(
     Verdicts are corrected for the number of metrics and splits (Holm, 5 %); intervals (95 %) are not. What cannot be
     read is named and left out; the exit code is 3 then.
     """
-    from mlipbench.report.comparing import compare as compared
-    from mlipbench.report.comparison import as_dict, to_text
-    from mlipbench.report.ranking import ScoreReader
+    from mlipbench.comparison.comparing import compare as compared
+    from mlipbench.comparison.scores import ScoreReader
+    from mlipbench.report.compared import as_dict, to_text
 
     problems: list[MlipbenchError] = []
     baseline, *others = _read(runs, problems)
@@ -59,7 +59,7 @@ def _read(paths: list[Path], problems: "list[MlipbenchError]") -> "list[RunRecor
         ConfigError: There are fewer than two, or two are one.
         ResultsError: A path is no run, or a file is damaged, of the first run or of all others.
     """
-    from mlipbench.report.collect import single_run
+    from mlipbench.comparison.collect import single_run
 
     if len(paths) < 2:  # noqa: PLR2004 - what is compared with, and what is compared
         raise ConfigError("one run alone cannot be compared", where="compare", remedy="name two runs or more")

@@ -29,7 +29,7 @@ def report(
     no records, of its runs. What cannot be read is named and left out; the exit code is 3 then.
     """
     from mlipbench.cli.run import as_dict
-    from mlipbench.report.collect import MANIFEST, collect
+    from mlipbench.comparison.collect import MANIFEST, collect
     from mlipbench.report.write import publish, write
 
     sources, home = _sources(results) if not paths else (paths, paths[0])

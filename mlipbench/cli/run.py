@@ -8,10 +8,10 @@ from mlipbench.cli import options
 from mlipbench.cli.output import complain, emit, emit_json, say
 
 if TYPE_CHECKING:
+    from mlipbench.comparison.collect import RunRecord
     from mlipbench.errors import MlipbenchError
     from mlipbench.plan import Plan
     from mlipbench.progress import Display
-    from mlipbench.report.collect import RunRecord
     from mlipbench.report.write import Leaderboard
     from mlipbench.runner import RunOutcome
 
@@ -44,8 +44,8 @@ def run(  # noqa: PLR0913 - options
     An interrupted run is resumed by the same command; a finished one is only reported.
     """
     from mlipbench.cli.display import open_display
+    from mlipbench.comparison.collect import collect
     from mlipbench.execution.watch import machine_limit
-    from mlipbench.report.collect import collect
     from mlipbench.report.write import write
     from mlipbench.runner import RunSettings, run_plan
 

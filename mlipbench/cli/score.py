@@ -17,7 +17,7 @@ def score(
 ) -> int:
     """Rebuild scores and metrics of runs from their predictions; no model is needed."""
     from mlipbench.cli.run import as_dict, show_tables
-    from mlipbench.report.collect import collect
+    from mlipbench.comparison.collect import collect
     from mlipbench.scoring import score_run
 
     location = options.data_location(data_root)

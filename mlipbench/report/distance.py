@@ -11,8 +11,8 @@ from mlipbench.status import Task
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from mlipbench.report.collect import RunRecord
-    from mlipbench.report.published import Protocol, PublishedNumber, Reference
+    from mlipbench.comparison.collect import RunRecord
+    from mlipbench.comparison.published import Protocol, PublishedNumber, Reference
     from mlipbench.store.records import MetricRecord
 
 

@@ -11,8 +11,8 @@ from mlipbench.status import Task
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from mlipbench.report.collect import RunRecord
-    from mlipbench.report.published import Reference
+    from mlipbench.comparison.collect import RunRecord
+    from mlipbench.comparison.published import Reference
     from mlipbench.store.records import MetricRecord
 
 

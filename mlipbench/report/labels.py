@@ -11,7 +11,7 @@ from mlipbench.report.notes import training_facts
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlipbench.report.collect import RunRecord
+    from mlipbench.comparison.collect import RunRecord
 
 
 def labels_of(runs: Sequence[RunRecord], dataset: str, *, forces: bool) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from mlipbench.report.text import escape_markdown
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from mlipbench.report.collect import RunRecord
+    from mlipbench.comparison.collect import RunRecord
     from mlipbench.report.layout import Block
     from mlipbench.report.table import Cell, Table
 

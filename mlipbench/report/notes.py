@@ -12,9 +12,9 @@ from mlipbench.status import Role, Status, Task
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from mlipbench.report.collect import RunRecord
+    from mlipbench.comparison.collect import RunRecord
+    from mlipbench.comparison.published import Protocol, Reference
     from mlipbench.report.grouping import Group
-    from mlipbench.report.published import Protocol, Reference
     from mlipbench.store.records import Manifest, MetricRecord
 
 

@@ -14,8 +14,8 @@ from mlipbench.report.text import escape_csv
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from mlipbench.comparison.collect import RunRecord
     from mlipbench.metrics.ranks import Rank
-    from mlipbench.report.collect import RunRecord
     from mlipbench.report.table import Table
     from mlipbench.status import Source
     from mlipbench.store.records import MetricRecord

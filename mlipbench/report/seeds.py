@@ -14,7 +14,7 @@ from mlipbench.status import Source, Status, Task
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from mlipbench.report.collect import RunRecord
+    from mlipbench.comparison.collect import RunRecord
     from mlipbench.report.table import Table
     from mlipbench.store.records import MetricRecord
 
@@ -36,7 +36,7 @@ def seed_means(records: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
     one recipe with different seeds. A model that was not trained by a seed has no such mean, and neither have costs.
 
     Args:
-        records: What `mlipbench.report.collect.collect` found.
+        records: What `mlipbench.comparison.collect.collect` found.
     """
     datasets = dict.fromkeys(record.dataset for run in records for record in run.metrics)
     found: dict[tuple[str, ...], list[tuple[RunRecord, str]]] = {}

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final, TypeGuard
 
+from mlipbench.comparison.differing import differing
 from mlipbench.datasets.entry import GAP
 from mlipbench.metrics.catalogue import TASK_METRICS, find_metric
 from mlipbench.metrics.values import Direction
-from mlipbench.report.differing import differing
 from mlipbench.status import Source, Status, Task, Training
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from mlipbench.report.collect import RunRecord
+    from mlipbench.comparison.collect import RunRecord
+    from mlipbench.comparison.scores import ScoreReader
     from mlipbench.report.grouping import Group
-    from mlipbench.report.ranking import ScoreReader
     from mlipbench.store.records import MetricRecord
 
 _NAMED: Final = 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from mlipbench.comparison.scores import ScoreReader
 from mlipbench.metrics.catalogue import TASK_METRICS, find_metric
 from mlipbench.metrics.values import Direction, Kind
 from mlipbench.report.distance import distance
@@ -22,7 +23,7 @@ from mlipbench.report.notes import (
     training_notes,
 )
 from mlipbench.report.numbers import DisplayUnit, display_units, format_number
-from mlipbench.report.ranking import ScoreReader, ranks
+from mlipbench.report.ranking import ranks
 from mlipbench.report.seeds import seed_means
 from mlipbench.report.standing import has_value, is_ranked, unranked
 from mlipbench.status import Status, Task, Training
@@ -30,11 +31,11 @@ from mlipbench.status import Status, Task, Training
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mlipbench.comparison.collect import RunRecord
+    from mlipbench.comparison.published import Reference
     from mlipbench.errors import MlipbenchError
     from mlipbench.metrics.ranks import Rank
-    from mlipbench.report.collect import RunRecord
     from mlipbench.report.grouping import Group
-    from mlipbench.report.published import Reference
     from mlipbench.store.records import MetricRecord
 
 _DIVIDED: Final = "energies or conditions differ between the columns of this split and metric: compare within a column"

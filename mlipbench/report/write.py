@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from mlipbench.comparison.collect import RunRecord
     from mlipbench.errors import MlipbenchError
-    from mlipbench.report.collect import RunRecord
     from mlipbench.report.table import Table
 
 

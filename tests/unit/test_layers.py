@@ -33,6 +33,7 @@ PARENT = (
     ("execution",),
     ("scoring",),
     ("runner",),
+    ("comparison",),
     ("report", "gate", "doctor", "export"),
     ("cli", "testing"),
     ("__main__",),

@@ -9,7 +9,7 @@ from mlipbench.report.text import slug
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlipbench.report.collect import RunRecord
+    from mlipbench.comparison.collect import RunRecord
     from mlipbench.store.records import MetricRecord
 
 

@@ -7,6 +7,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from mlipbench.comparison.scores import ScoreReader
 from mlipbench.report.notes import origin
 from mlipbench.report.page.anchors import Anchors
 from mlipbench.report.page.grids import section
@@ -14,15 +15,14 @@ from mlipbench.report.page.library import plotting_library
 from mlipbench.report.page.runs import run_section
 from mlipbench.report.plots import notes
 from mlipbench.report.plots.theme import config
-from mlipbench.report.ranking import ScoreReader
 from mlipbench.report.seeds import averaged
 from mlipbench.report.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mlipbench.comparison.collect import RunRecord
     from mlipbench.errors import MlipbenchError
-    from mlipbench.report.collect import RunRecord
     from mlipbench.report.plots.figure import Figure
     from mlipbench.report.table import Table
 

@@ -14,9 +14,9 @@ from mlipbench.report.text import clean
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from mlipbench.report.collect import RunRecord
+    from mlipbench.comparison.collect import RunRecord
+    from mlipbench.comparison.scores import ScoreReader
     from mlipbench.report.page.anchors import Anchors
-    from mlipbench.report.ranking import ScoreReader
     from mlipbench.store.records import DatasetIdentity, Manifest, MetricRecord, SplitRecord
 
 _MOST_NAMED: Final = 50

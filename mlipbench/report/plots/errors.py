@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from mlipbench.comparison.scores import ScoreReader
 from mlipbench.metrics.errors import S2EF_METRICS
 from mlipbench.report.numbers import format_number
 from mlipbench.report.plots.figure import Figure
 from mlipbench.report.plots.parts import HEIGHT, WIDTH, models
 from mlipbench.report.plots.series import comparisons
-from mlipbench.report.ranking import ScoreReader
 from mlipbench.report.text import slug
 from mlipbench.status import Task
 

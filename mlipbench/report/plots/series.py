@@ -15,7 +15,7 @@ from mlipbench.store.rundir import RunDirectory
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from mlipbench.report.collect import RunRecord
+    from mlipbench.comparison.collect import RunRecord
     from mlipbench.report.table import Column, Table
     from mlipbench.status import Task
     from mlipbench.store.distributions import DistributionsRecord

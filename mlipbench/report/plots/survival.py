@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from mlipbench.comparison.scores import ScoreReader
 from mlipbench.metrics.dynamics import ReplicaScores, endings_of
 from mlipbench.metrics.survival import survival_band
 from mlipbench.report.plots.figure import Figure
 from mlipbench.report.plots.series import comparisons, pages, panels
-from mlipbench.report.ranking import ScoreReader
 from mlipbench.report.text import slug
 from mlipbench.status import Task
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from synthetic_runs import Run
 
-from mlipbench.report.collect import RunRecord
-from mlipbench.report.published import Publication, Reference
+from mlipbench.comparison.collect import RunRecord
+from mlipbench.comparison.published import Publication, Reference
 from mlipbench.status import Source
 from mlipbench.store.records import Manifest, MetricRecord
 

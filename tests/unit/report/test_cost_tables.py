@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mlipbench.comparison.collect import collect
 from mlipbench.metrics.catalogue import TASK_METRICS
-from mlipbench.report.collect import collect
 from mlipbench.report.layout import blocks
 from mlipbench.report.markdown import to_markdown
 from mlipbench.report.table import build_tables

@@ -13,9 +13,9 @@ import pytest
 import vl_convert
 from synthetic_runs import N, Run
 
+from mlipbench.comparison.collect import collect
 from mlipbench.errors import ResultsError
 from mlipbench.metrics.dynamics import ReplicaScores
-from mlipbench.report.collect import collect
 from mlipbench.report.page.page import to_html
 from mlipbench.report.plots import density, errors, notes, rdf, survival
 from mlipbench.report.plots.errors import staircase

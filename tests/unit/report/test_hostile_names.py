@@ -92,7 +92,7 @@ def rendered(text: str) -> str:
 
 def test_on_the_terminal(hostile: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from mlipbench.cli.run import show_tables
-    from mlipbench.report.collect import collect
+    from mlipbench.comparison.collect import collect
 
     show_tables(collect([tmp_path / "results"]))
     out, err = capsys.readouterr()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_runs import Run
 
-from mlipbench.report.collect import collect
+from mlipbench.comparison.collect import collect
 from mlipbench.report.markdown import to_markdown
 from mlipbench.report.rows import leaderboard_rows, to_csv
 from mlipbench.report.table import build_tables

@@ -13,7 +13,7 @@ import pytest
 from synthetic_records import HOSTILE, large, number, published, run
 
 from mlipbench.cli.app import main
-from mlipbench.report.collect import collect
+from mlipbench.comparison.collect import collect
 from mlipbench.report.page.page import to_html
 from mlipbench.report.plots import figures
 from mlipbench.report.table import build_tables
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TypeAlias
 
+    from mlipbench.comparison.collect import RunRecord
     from mlipbench.errors import MlipbenchError
-    from mlipbench.report.collect import RunRecord
 
     Make: TypeAlias = Callable[..., Path]
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mlipbench.comparison.collect import collect
+from mlipbench.comparison.published import Reference, read_publication
 from mlipbench.datasets.entry import load_entry
 from mlipbench.datasets.names import entry_names
 from mlipbench.errors import ConfigError
 from mlipbench.models.registry import card_names
 from mlipbench.recipes.catalogue import load_recipe
-from mlipbench.report.collect import collect
 from mlipbench.report.markdown import to_markdown
-from mlipbench.report.published import Reference, read_publication
 from mlipbench.report.rows import leaderboard_rows
 from mlipbench.report.table import build_tables
 from mlipbench.report.terminal import to_text

@@ -8,7 +8,7 @@ import pytest
 from synthetic_runs import PUBLISHED
 
 from mlipbench.cli.app import main
-from mlipbench.report.collect import collect
+from mlipbench.comparison.collect import collect
 from mlipbench.report.rows import leaderboard_rows, to_csv
 from mlipbench.report.table import build_tables
 from mlipbench.report.write import write

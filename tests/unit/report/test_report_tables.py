@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mlipbench.comparison.collect import collect
 from mlipbench.errors import ResultsError
 from mlipbench.metrics.values import Kind
-from mlipbench.report.collect import collect
 from mlipbench.report.markdown import to_markdown
 from mlipbench.report.numbers import DisplayUnit, display_units, format_number
 from mlipbench.report.rows import leaderboard_rows

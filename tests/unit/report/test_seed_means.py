@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mlipbench.comparison.collect import collect
 from mlipbench.metrics.seeds import over_seeds
 from mlipbench.metrics.values import Kind
-from mlipbench.report.collect import collect
 from mlipbench.report.markdown import to_markdown
 from mlipbench.report.rows import leaderboard_rows
 from mlipbench.report.seeds import seed_means

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlipbench.report.collect import collect
+from mlipbench.comparison.collect import collect
 from mlipbench.report.markdown import to_markdown
 from mlipbench.report.table import build_tables
 from mlipbench.report.terminal import to_text

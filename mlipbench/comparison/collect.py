@@ -14,7 +14,7 @@ from mlipbench.store.records import Manifest, MetricRecord, read_manifest, read_
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from mlipbench.report.published import Reference
+    from mlipbench.comparison.published import Reference
 
 MANIFEST: Final = "manifest.json"
 METRICS: Final = "metrics.json"
@@ -189,7 +189,7 @@ def _newest(runs: Iterable[RunRecord]) -> list[RunRecord]:
 
 def _read_published(files: Iterable[Path], left_out: _LeftOut) -> Iterator[RunRecord]:
     """Yield the rows of publications; of those of one name the first."""
-    from mlipbench.report.published import Reference, read_publication
+    from mlipbench.comparison.published import Reference, read_publication
 
     seen: dict[str, Path] = {}
     for file in files:

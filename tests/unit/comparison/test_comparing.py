@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mlipbench.comparison.collect import single_run
+from mlipbench.comparison.comparing import Comparison, Verdict, compare
+from mlipbench.comparison.scores import ScoreReader
 from mlipbench.cost import Call, Stage
 from mlipbench.errors import ResultsError
 from mlipbench.metrics.catalogue import TASK_METRICS
-from mlipbench.report.collect import single_run
-from mlipbench.report.comparing import Comparison, Verdict, compare
-from mlipbench.report.ranking import ScoreReader
 from mlipbench.status import Task
 from mlipbench.store.timings import write_timings
 

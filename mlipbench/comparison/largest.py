@@ -13,9 +13,9 @@ from mlipbench.metrics.values import Direction, Kind, Quantity
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from mlipbench.comparison.changes import Pair, Shared
+    from mlipbench.comparison.scores import ScoreReader
     from mlipbench.metrics.definition import MetricDefinition
-    from mlipbench.report.changes import Pair, Shared
-    from mlipbench.report.ranking import ScoreReader
 
 _BESIDE: Final = frozenset({Quantity.TAGS, Quantity.CLUSTERS})
 

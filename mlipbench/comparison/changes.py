@@ -29,11 +29,11 @@ from mlipbench.store.timings import read_calls
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mlipbench.comparison.collect import RunRecord
+    from mlipbench.comparison.scores import ScoreReader, Scores
     from mlipbench.cost import Call
     from mlipbench.metrics.definition import MetricDefinition
     from mlipbench.metrics.resampling import Bootstrap
-    from mlipbench.report.collect import RunRecord
-    from mlipbench.report.ranking import ScoreReader, Scores
     from mlipbench.store.records import MetricRecord
     from mlipbench.typing import IntArray
 

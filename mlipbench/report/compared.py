@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from mlipbench.comparison.comparing import Verdict
 from mlipbench.metrics.catalogue import find_metric
 from mlipbench.metrics.values import Direction, Kind
-from mlipbench.report.comparing import Verdict
 from mlipbench.report.numbers import display_units, format_number
 from mlipbench.report.terminal import columns_of
 from mlipbench.report.text import clean
@@ -14,10 +14,10 @@ from mlipbench.report.text import clean
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from mlipbench.comparison.collect import RunRecord
+    from mlipbench.comparison.comparing import ComparedMetric, Comparison
+    from mlipbench.comparison.largest import Largest
     from mlipbench.metrics.contrast import Estimate
-    from mlipbench.report.collect import RunRecord
-    from mlipbench.report.comparing import ComparedMetric, Comparison
-    from mlipbench.report.largest import Largest
     from mlipbench.report.numbers import DisplayUnit
 
 CORRECTION: Final = (

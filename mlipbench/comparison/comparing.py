@@ -11,22 +11,22 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from mlipbench.comparison.changes import Pair, Place, Refusal, measured_change
+from mlipbench.comparison.differing import FieldDifference, differing
+from mlipbench.comparison.largest import Largest, largest_changes
 from mlipbench.datasets.entry import GAP
 from mlipbench.metrics.blocks import LEVEL
 from mlipbench.metrics.paired import Change, gap_change
 from mlipbench.metrics.resampling import Bootstrap
 from mlipbench.metrics.statistics import MIN_CLUSTERS, holm
 from mlipbench.metrics.values import Direction
-from mlipbench.report.changes import Pair, Place, Refusal, measured_change
-from mlipbench.report.differing import FieldDifference, differing
-from mlipbench.report.largest import Largest, largest_changes
 from mlipbench.status import Task, Training
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mlipbench.report.collect import RunRecord
-    from mlipbench.report.ranking import ScoreReader
+    from mlipbench.comparison.collect import RunRecord
+    from mlipbench.comparison.scores import ScoreReader
 
 _BOOTSTRAP: Final = Bootstrap()
 

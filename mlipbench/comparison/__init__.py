@@ -1,0 +1,1 @@
+"""Finished runs read back, and two of them set against each other."""
