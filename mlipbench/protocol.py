@@ -64,6 +64,7 @@ class MessageKind(StrEnum):
     ADVANCE = "advance"
     MEASURE = "measure"
     COUNT = "count"
+    EXAMINE = "examine"
     SHUTDOWN = "shutdown"
 
     HELLO = "hello"
@@ -74,6 +75,7 @@ class MessageKind(StrEnum):
     ADVANCED = "advanced"
     MEASURED = "measured"
     COUNTED = "counted"
+    EXAMINED = "examined"
     ALIVE = "alive"  # before the reply to a request that takes many calls of the model
     FAILED = "failed"
 

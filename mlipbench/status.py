@@ -58,3 +58,12 @@ class Role(StrEnum):
     EVALUATE = "evaluate"
     SHIFT = "shift"
     REFERENCE = "reference"
+
+
+class CheckStatus(StrEnum):
+    """How a check of an adapter ended."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    NOT_SUPPORTED = "not_supported"  # the card declares that the model does not take such structures
+    NOT_APPLICABLE = "not_applicable"  # there is nothing to check

@@ -12,6 +12,7 @@ from mlipbench.status import Task
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mlipbench.conformance.exchange import Examination
     from mlipbench.dynamics import Halt, State
     from mlipbench.execution.dynamics import Replicas
     from mlipbench.models.interface import LabelledBatch, Property
@@ -159,6 +160,18 @@ def measure_message(
     """
     header = {"id": request_id, "properties": sorted(properties), **told}
     return Message(MessageKind.MEASURE, header, batch_arrays(batch))
+
+
+def examine_message(check: str, examination: Examination, threads: int) -> Message:
+    """Return the request to make one check of the loaded adapter.
+
+    Args:
+        check: Name of the check, one of `mlipbench.conformance.catalogue.CHECKS`.
+        examination: What it is made with.
+        threads: Threads that the worker was given.
+    """
+    header, batch = examination.pack()
+    return Message(MessageKind.EXAMINE, {**header, "check": check, "threads": threads}, batch_arrays(batch))
 
 
 def task_message(request_id: int, batch: StructureBatch, request: TaskRequest) -> Message:

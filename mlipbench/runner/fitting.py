@@ -40,6 +40,29 @@ def once_more(action: Callable[[], _Result]) -> _Result:
         return action()
 
 
+def fit(card: ModelCard, split: Split, spec: WorkerSpec) -> dict[str, AnyArray]:
+    """Return the parameters of a model on a split, fitted in a worker of its own.
+
+    Raises:
+        MlipbenchError: The adapter refuses the split.
+        WorkerError: The worker failed.
+    """
+    whole = (0, split.n_structures)
+    training = LabelledBatch(split.structures(*whole), split.energies(*whole), split.labels(*whole).forces)
+    message = fit_message(adapter_target(card), card.kwargs, training)
+
+    def ask() -> Message:
+        with WorkerClient(spec) as client:
+            return client.request(message)
+
+    reply = once_more(ask)
+    if reply.kind == MessageKind.FAILED:
+        raise as_error(reply)
+    if reply.kind != MessageKind.FITTED:
+        raise WorkerError(f"worker answered a fit with {reply.kind!r}")
+    return {name: np.array(array) for name, array in reply.arrays.items()}
+
+
 def fitted_parameters(
     directory: RunDirectory, card: ModelCard, dataset: str, split: Split, spec: WorkerSpec
 ) -> dict[str, AnyArray]:
@@ -53,20 +76,7 @@ def fitted_parameters(
     if path.exists():
         with np.load(path, allow_pickle=False) as stored:
             return dict(stored)
-    whole = (0, split.n_structures)
-    training = LabelledBatch(split.structures(*whole), split.energies(*whole), split.labels(*whole).forces)
-    message = fit_message(adapter_target(card), card.kwargs, training)
-
-    def fit() -> Message:
-        with WorkerClient(spec) as client:
-            return client.request(message)
-
-    reply = once_more(fit)
-    if reply.kind == MessageKind.FAILED:
-        raise as_error(reply)
-    if reply.kind != MessageKind.FITTED:
-        raise WorkerError(f"worker answered a fit with {reply.kind!r}")
-    parameters = {name: np.array(array) for name, array in reply.arrays.items()}
+    parameters = fit(card, split, spec)
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **parameters)
     return parameters

@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from mlipbench.conformance.contract import check_predictions
 from mlipbench.cost import NO_MODULE, CallCost, CostFacts, FlopCount, OperatorClass, ParameterCount, ThopCount
 from mlipbench.models.interface import Property
 from mlipbench.protocol import Message, MessageKind, batch_from_arrays
 from mlipbench.structures.neighbors import neighbor_list
-from mlipbench.worker.s2ef import asked_properties, check_predictions
+from mlipbench.worker.s2ef import asked_properties
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -48,6 +48,7 @@ HANDLERS: Final = MappingProxyType(
         MessageKind.ADVANCE: "mlipbench.worker.md:advance",
         MessageKind.MEASURE: "mlipbench.worker.efficiency:measure",
         MessageKind.COUNT: "mlipbench.worker.flops:count",
+        MessageKind.EXAMINE: "mlipbench.worker.conformance:examine",
     }
 )
 _PARENT_GONE: Final = 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlipbench.errors import WorkerError
+from mlipbench.conformance.contract import check_predictions
 from mlipbench.models.interface import Predictions, Property
 from mlipbench.protocol import Message, MessageKind, ProtocolError, batch_from_arrays
 from mlipbench.worker.device import RSS_UNIT
@@ -93,34 +93,6 @@ def run(
     end = device.mark()
     check_predictions(batch, predictions, properties)
     return predictions, Timing(device.seconds(start, middle), device.seconds(middle, end))
-
-
-def check_predictions(batch: StructureBatch, predictions: Predictions, properties: frozenset[Property]) -> None:
-    """Check that `predictions` hold `properties` of every structure of `batch` as float64 arrays.
-
-    Raises:
-        WorkerError: A property is missing, or has the wrong shape or type.
-    """
-    if not isinstance(predictions, Predictions):
-        raise WorkerError(f"the adapter returned {type(predictions).__name__}, expected Predictions")
-    shapes = {
-        Property.ENERGY: (batch.n_structures,),
-        Property.FORCES: (batch.n_atoms, 3),
-        Property.STRESS: (batch.n_structures, 6),
-    }
-    for name, expected in shapes.items():
-        if name not in properties and name is not Property.ENERGY:
-            continue
-        value = getattr(predictions, name)
-        have, are = ("have", "are") if name is Property.FORCES else ("has", "is")
-        if value is None:
-            raise WorkerError(f"{name} {are} missing")
-        if not isinstance(value, np.ndarray):
-            raise WorkerError(f"{name} {are} a {type(value).__name__}, expected a numpy array")
-        if value.shape != expected:
-            raise WorkerError(f"{name} {have} shape {value.shape}, expected {expected}")
-        if value.dtype != np.float64:
-            raise WorkerError(f"{name} {have} dtype {value.dtype}, expected float64")
 
 
 def prediction_arrays(predictions: Predictions, properties: frozenset[Property]) -> dict[str, AnyArray]:

@@ -24,7 +24,7 @@ SHARED = (
     ("units", "yamlfile"),
     ("structures",),
     ("metrics", "protocol", "models.interface", "recipe"),
-    ("checkpoint", "dynamics", "tasks", "trainers", "trusted"),
+    ("checkpoint", "conformance", "dynamics", "tasks", "trainers", "trusted"),
 )
 PARENT = (
     ("suite", "datasets", "models", "environments", "recipes"),

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
+from mlipbench.conformance.contract import check_predictions
 from mlipbench.errors import WorkerError
 from mlipbench.models.interface import Predictions, Property
 from mlipbench.protocol import Message, ProtocolError
-from mlipbench.worker.s2ef import asked_properties, check_predictions, drop_non_finite
+from mlipbench.worker.s2ef import asked_properties, drop_non_finite
 from mlipbench.worker.session import WarmUp
 
 EF = frozenset({Property.ENERGY, Property.FORCES})

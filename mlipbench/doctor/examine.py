@@ -1,0 +1,129 @@
+"""Making all checks of a model, whatever it does to its worker."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mlipbench.conformance.catalogue import CHECKS
+from mlipbench.conformance.result import CheckResult, failed
+from mlipbench.errors import WorkerError
+from mlipbench.execution.client import WorkerClient, loaded_client
+from mlipbench.execution.failures import WorkerLostError, as_error
+from mlipbench.execution.requests import examine_message
+from mlipbench.protocol import MessageKind
+from mlipbench.status import CheckStatus
+
+if TYPE_CHECKING:
+    from mlipbench.doctor.patient import Patient
+    from mlipbench.progress import Display
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found, and how long it took.
+
+    Attributes:
+        result: What it found.
+        group: What the check belongs to.
+        seconds: Wall time.
+    """
+
+    result: CheckResult
+    group: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What all checks found.
+
+    Attributes:
+        model: Name of the card.
+        dataset: The dataset whose checkpoint was loaded, or that it was fitted to; None where there is one model.
+        device: What it ran on.
+        dtype: Precision.
+        findings: One for each check, in order.
+        seconds: Wall time, loading included.
+    """
+
+    model: str
+    dataset: str | None
+    device: str
+    dtype: str
+    findings: tuple[Finding, ...]
+    seconds: float
+
+    @property
+    def failed(self) -> tuple[CheckResult, ...]:
+        """What is wrong."""
+        return tuple(one.result for one in self.findings if one.result.status is CheckStatus.FAILED)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it as JSON data."""
+        checks = [
+            {**one.result.header(), "group": one.group, "seconds": round(one.seconds, 3)} for one in self.findings
+        ]
+        place = {"model": self.model, "dataset": self.dataset, "device": self.device, "dtype": self.dtype}
+        return {**place, "seconds": round(self.seconds, 3), "failed": len(self.failed), "checks": checks}
+
+
+class _Ward:
+    """Keeps one worker with the model loaded, and starts another one where a check has ended it."""
+
+    def __init__(self, patient: Patient) -> None:
+        self._patient = patient
+        self._client: WorkerClient | None = None
+
+    def make(self, name: str) -> CheckResult:
+        """Make one check.
+
+        Raises:
+            MlipbenchError: The model cannot be loaded.
+        """
+        patient = self._patient
+        if self._client is None:
+            self._client = loaded_client(patient.spec, patient.model)
+        try:
+            reply = self._client.request(examine_message(name, patient.examination, patient.spec.threads))
+        except WorkerLostError as error:
+            self.close()
+            return failed(name, f"the process of the model was lost: {error.problem}",
+                          "run the structures of this check one by one in a debugger")  # fmt: skip
+        if reply.kind == MessageKind.FAILED:
+            return failed(name, as_error(reply).problem, "this ended the check; mend it in the adapter")
+        if reply.kind != MessageKind.EXAMINED:
+            raise WorkerError(f"worker answered an examination with {reply.kind!r}")
+        return CheckResult.of_header(reply.header)
+
+    def close(self) -> None:
+        """End the worker."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+
+def examine(patient: Patient, display: Display) -> Diagnosis:
+    """Make all checks of a model.
+
+    Raises:
+        MlipbenchError: The model cannot be loaded.
+    """
+    begun = time.monotonic()
+    findings = []
+    ward = _Ward(patient)
+    display.begin(patient.name, len(CHECKS), "checks")
+    try:
+        for check in CHECKS.values():
+            start = time.monotonic()
+            result = ward.make(check.name)
+            findings.append(Finding(result, check.group, time.monotonic() - start))
+            display.advance(1, int(result.status is CheckStatus.FAILED))
+    finally:
+        ward.close()
+    seconds = time.monotonic() - begun
+    model = patient.model
+    found = Diagnosis(patient.name, patient.dataset, model.device, model.dtype, tuple(findings), seconds)
+    display.end(patient.name, "failed" if found.failed else "ok")
+    return found
