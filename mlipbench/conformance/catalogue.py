@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from mlipbench.conformance import bookkeeping, symmetry, units
+from mlipbench.conformance import bookkeeping, reference, resources, stress, surroundings, symmetry, units
 from mlipbench.conformance.result import failed, not_supported
 from mlipbench.conformance.subject import AdapterError, RefusedError
 
@@ -64,7 +64,33 @@ _ALL: Final = [
         symmetry.lattice_shifts,
         symmetry.wrapping,
     ),
-    *_group("units", units.force_units, units.force_gradient),
+    *_group(
+        "surroundings",
+        surroundings.partial_pbc,
+        surroundings.cell_of_molecule,
+        surroundings.tiny_cell,
+        surroundings.empty_batch,
+        surroundings.empty_structure,
+        surroundings.single_atom,
+        surroundings.foreign_elements,
+        surroundings.close_atoms,
+    ),
+    *_group(
+        "units",
+        units.force_units,
+        units.force_gradient,
+        stress.stress_units,
+        stress.stress_components,
+        reference.energy_extent,
+        reference.energy_reference,
+    ),
+    *_group(
+        "resources",
+        resources.precision,
+        resources.default_dtype,
+        resources.threads,
+        resources.memory_growth,
+    ),
 ]
 CHECKS: Final[Mapping[str, Check]] = MappingProxyType({check.name: check for check in _ALL})
 

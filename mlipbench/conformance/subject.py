@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mlipbench.structures import StructureBatch
     from mlipbench.typing import FloatArray
 
+CALLS: Final = 1000
 _CLOSE: Final = 1e-6
 """Å between the points of the line on which rounding is measured."""
 _POINTS: Final = 9
@@ -59,7 +60,8 @@ class Subject:
         samples: Structures that it should take.
         dtype: Precision it was loaded with, ``float32`` or ``float64``.
         references: Energies that its card or checkpoint states for single atoms, eV by atomic number.
-        threads: Threads that torch was given.
+        threads: Threads that torch was given; None where nobody said.
+        calls: Calls over which memory is watched.
         alive: Called now and then during checks that take many calls.
     """
 
@@ -69,6 +71,7 @@ class Subject:
     dtype: str = "float64"
     references: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
     threads: int | None = None
+    calls: int = CALLS
     alive: Callable[[], None] = _silent
 
     @property

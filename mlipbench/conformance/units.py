@@ -119,15 +119,13 @@ def force_gradient(subject: Subject) -> CheckResult:
         forces = _forces(subject, one)
         gradient, error = gradient_of(subject, one)
         factor = _factor(forces, gradient)
-        scale = abs(factor) if factor else 1.0
-        size = float(np.abs(gradient).max())
-        stated = _LEAST[subject.dtype] + SLOPE * size
-        measured = Measured(
-            float(np.abs(forces / scale - np.sign(factor) * gradient).max()) if factor else float(np.abs(forces).max()),
-            max(stated, NOISE_FACTOR * float(np.median(error))), "eV/Å",
-        )  # fmt: skip
+        missed = np.abs(forces / abs(factor) - np.sign(factor) * gradient) if factor else np.abs(forces)
+        stated = _LEAST[subject.dtype] + SLOPE * float(np.abs(gradient).max())
+        allowed = np.maximum(stated, NOISE_FACTOR * error)
+        place = np.unravel_index(np.argmax(missed / allowed), missed.shape)
+        measured = Measured(float(missed[place]), float(allowed[place]), "eV/Å")
         if not measured.within:
-            problem, remedy = _explain(forces, gradient, measured.tolerance)
+            problem, remedy = _explain(forces, gradient, stated)
             return failed("force_gradient", problem, remedy, measured)
         worst = max(worst, measured, key=lambda one: one.ratio)
     return passed("force_gradient", worst, f"all components of {len(structures)} structures")

@@ -21,6 +21,7 @@ CAPABILITIES = Capabilities(
     energy_reference=EnergyReference.TOTAL,
     cutoff=6.0,
 )
+CALLS = 120
 SAMPLES = build_samples(CAPABILITIES.elements, CAPABILITIES)
 
 
@@ -34,7 +35,7 @@ def smooth_lj():
 
 def lj_subject(adapter=None, **changes):
     """Return what is checked of the pair potential, or of something around it."""
-    given = {"adapter": adapter or smooth_lj(), "capabilities": CAPABILITIES, "samples": SAMPLES}
+    given = {"adapter": adapter or smooth_lj(), "capabilities": CAPABILITIES, "samples": SAMPLES, "calls": CALLS}
     return Subject(**given | {"references": dict(zip(NUMBERS.tolist(), ENERGIES.tolist(), strict=True))} | changes)
 
 
@@ -43,4 +44,4 @@ def emt_subject():
     card = load_card("emt")
     declared = card.declared()
     adapter = AseAdapter.load(LoadRequest(kwargs=card.kwargs))
-    return Subject(adapter, declared, build_samples(declared.elements, declared))
+    return Subject(adapter, declared, build_samples(declared.elements, declared), calls=CALLS)
