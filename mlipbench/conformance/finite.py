@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 LADDER: Final = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 """Å, or strain."""
+_EXPLAINED: Final = 3.0
+"""A difference is explained by rounding up to so many times its estimate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,10 @@ def slope(energy: Callable[[float], float], noise: float) -> Slope:
     """Return the derivative of a function at zero.
 
     Of two steps h < H next to each other Richardson's extrapolation (Phil. Trans. R. Soc. A 210 (1911) 307) is
-    ``(q² D(h) - D(H)) / (q² - 1)`` with ``q = H/h``, whose error is O(h⁴). Its error is estimated as that of rounding,
-    ``noise / h``, and the difference to the extrapolation with the next larger steps; the pair with the smallest is
-    taken. The largest steps, which have no larger ones, are compared with ``D(h)``.
+    ``(q² D(h) - D(H)) / (q² - 1)`` with ``q = H/h``, whose error is O(h⁴). Its error is estimated as the sum of
+    rounding, ``noise / h``; of the difference to the extrapolation with the next larger steps (the largest have none,
+    and are compared with ``D(h)``); and of the differences to extrapolations with smaller steps that their rounding
+    does not explain, which are large where the function jumps nearby. The pair with the smallest error is taken.
 
     Args:
         energy: Returns the function at a step, eV.
@@ -48,12 +51,14 @@ def slope(energy: Callable[[float], float], noise: float) -> Slope:
     central = [(energy(step) - energy(-step)) / (2 * step) for step in LADDER]
     factors = [(large / small) ** 2 for small, large in itertools.pairwise(LADDER)]
     refined = [
-        (q * small - large) / (q - 1) for q, small, large in zip(factors, central[:-1], central[1:], strict=True)
+        (q * small - large) / (q - 1) for q, (small, large) in zip(factors, itertools.pairwise(central), strict=True)
     ]
     coarser = [*refined[1:], central[len(refined) - 1]]
-    found = [
-        Slope(value, noise / step + abs(value - other))
-        for value, other, step in zip(refined, coarser, LADDER[:-1], strict=True)
-    ]
+    rounding = [noise / step for step in LADDER[:-1]]
+    found = []
+    for place, (value, other) in enumerate(zip(refined, coarser, strict=True)):
+        finer = zip(refined[:place], rounding[:place], strict=True)
+        jump = max((abs(one - value) - _EXPLAINED * allowed for one, allowed in finer), default=0.0)
+        found.append(Slope(value, rounding[place] + abs(value - other) + max(jump, 0.0)))
     known = [one for one in found if np.isfinite(one.error)]
     return min(known, key=lambda one: one.error) if known else Slope(float("nan"), float("inf"))
