@@ -32,7 +32,7 @@ def problems(diagnosis: Diagnosis) -> Iterator[str]:
     for result in diagnosis.failed:
         yield f"{result.check}: {CHECKS[result.check].title}"
         yield f"  wrong: {result.problem}"
-        yield f"  mend:  {result.remedy}"
+        yield f"  mend: {result.remedy}"
 
 
 def verdict(diagnosis: Diagnosis) -> str:
