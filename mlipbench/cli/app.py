@@ -9,7 +9,7 @@ import typer
 from typer.main import get_command
 
 from mlipbench import __version__
-from mlipbench.cli import compare, data, env, export, listing, output, plan, report, run, schema, score, train
+from mlipbench.cli import compare, data, env, export, gate, listing, output, plan, report, run, schema, score, train
 from mlipbench.errors import ExitCode, MlipbenchError
 
 _EPILOG: Final = """\
@@ -55,6 +55,7 @@ app.command("train", epilog=_EPILOG)(train.train)
 app.command("score", epilog=_EPILOG)(score.score)
 app.command("report", epilog=_EPILOG)(report.report)
 app.command("compare", epilog=_EPILOG)(compare.compare)
+app.command("gate", epilog=_EPILOG)(gate.gate)
 app.command("schema", epilog=_EPILOG)(schema.schema)
 app.add_typer(data.app, name="data", epilog=_EPILOG)
 app.add_typer(env.app, name="env", epilog=_EPILOG)
