@@ -1,6 +1,7 @@
 """``mlipbench gate``."""
 
 import os
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,10 +13,12 @@ from mlipbench.cli.output import emit, emit_json, say
 from mlipbench.errors import ConfigError, ExitCode, NothingSelectedError, PrerequisiteError, ResultsError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mlipbench.comparison.collect import RunRecord
+    from mlipbench.environments.tree import Revision
     from mlipbench.gate.findings import Finding
     from mlipbench.gate.judge import Judged
-    from mlipbench.gate.policy import Policy
     from mlipbench.gate.verdict import Gate
     from mlipbench.plan import Plan
     from mlipbench.progress import Display
@@ -85,6 +88,9 @@ def gate(  # noqa: PLR0913 - options
     Exit codes: 0 pass, 1 regression, 2 invalid input, 3 run incomplete, 4 something is missing, 5 nothing comparable.
     """
     from mlipbench.cli.display import open_display
+    from mlipbench.comparison.scores import ScoreReader
+    from mlipbench.gate.baseline import opened
+    from mlipbench.gate.judge import judge
     from mlipbench.gate.policy import Policy, read_policy
 
     if baseline is None and against is None and save is None:
@@ -94,15 +100,18 @@ def gate(  # noqa: PLR0913 - options
     if Path(target).is_dir() and against is not None:
         raise ConfigError("times are measured anew", where="--against", remedy="give a suite, not a run")
     settings = _settings(results, tuple(context.obj or ()))
-    with open_display(display) as shown:
+    with ExitStack() as open_files, open_display(display) as shown:
+        # what is wrong with these is known before anything runs
+        stored = None if baseline is None else open_files.enter_context(opened(baseline))
+        older = None if against is None else open_files.enter_context(_revision(against))
         if Path(target).is_dir():
             head = _stored(Path(target))
         else:
             head = _run(request, settings, shown, consent=yes, predict=baseline is not None or save is not None)
         if save is not None:
             return _save(head, save)
-        judged = None if baseline is None else _judged(head, baseline, rules)
-        times = () if against is None or head.plan is None else _times(head.plan, against, settings, shown)
+        judged = None if stored is None else judge(stored, head.runs, rules, ScoreReader())
+        times = () if older is None or head.plan is None else _times(head.plan, older, settings, shown)
     found = _gate(head, judged, times, (baseline, against, rules.name))
     _tell(found, markdown, json=json)
     return int(found.exit_code)
@@ -119,14 +128,16 @@ def _stored(directory: Path) -> _Head:
     """Return the finished runs below a directory.
 
     Raises:
-        ResultsError: There is none, or one is damaged.
+        ResultsError: There is no run, or one is damaged.
     """
-    from mlipbench.comparison.collect import collect
+    from mlipbench.comparison.collect import MANIFEST, collect
 
     runs = list(collect([directory]))
-    if not runs:
-        raise ResultsError("holds no finished run", file=directory, remedy="make one with `mlipbench run`")
-    return _Head(runs)
+    if runs:
+        return _Head(runs)
+    if next(directory.rglob(MANIFEST), None) is None:
+        raise ResultsError("holds no run", file=directory, remedy="make one with `mlipbench run`")
+    return _Head([], [f"{directory}: holds no finished run; give the command that began it again"])
 
 
 def _run(request: options.Request, settings: "RunSettings", shown: "Display", *, consent: bool, predict: bool) -> _Head:
@@ -161,27 +172,23 @@ def _save(head: _Head, path: Path) -> int:
     return int(ExitCode.DONE)
 
 
-def _judged(head: _Head, baseline: Path, rules: "Policy") -> "Judged":
-    from mlipbench.comparison.scores import ScoreReader
-    from mlipbench.gate.baseline import opened
-    from mlipbench.gate.judge import judge
-
-    with opened(baseline) as runs:
-        return judge(runs, head.runs, rules, ScoreReader())
-
-
-def _times(plan: "Plan", against: str, settings: "RunSettings", shown: "Display") -> "tuple[Finding, ...]":
-    """Measure times beside another version of the code, once more where that seems slower."""
+@contextmanager
+def _revision(against: str) -> "Iterator[Revision]":
     from tempfile import TemporaryDirectory
 
     from mlipbench.environments.tree import install_revision
+
+    with TemporaryDirectory(prefix="mlipbench-against-") as folder:
+        yield install_revision(against, Path.cwd(), Path(folder))
+
+
+def _times(plan: "Plan", older: "Revision", settings: "RunSettings", shown: "Display") -> "tuple[Finding, ...]":
+    """Measure times beside an older version of the code, once more where that seems slower."""
     from mlipbench.gate.times import judge_times, suspects
     from mlipbench.runner.sides import measure_sides
 
-    with TemporaryDirectory(prefix="mlipbench-against-") as folder:
-        base = install_revision(against, Path.cwd(), Path(folder))
-        first = measure_sides(plan, base, settings, shown)
-        again = measure_sides(plan, base, settings, shown, suspects(first))
+    first = measure_sides(plan, older, settings, shown)
+    again = measure_sides(plan, older, settings, shown, suspects(first))
     return tuple(judge_times(first, again))
 
 

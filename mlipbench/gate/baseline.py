@@ -162,29 +162,36 @@ def _packed(run: RunRecord) -> dict[str, Any]:
     return {
         "manifest": run.manifest.model_dump(mode="json"),
         "metrics": [record.model_dump(mode="json") for record in run.metrics],
-        "scores": [_scores(run, place) for place in _scored(run)],
+        "scores": [_scores(place, path) for place, path in score_files(run).items()],
     }
 
 
-def _scored(run: RunRecord) -> list[tuple[str, str, str]]:
-    """Return the splits of a run that have a number and scores behind it."""
+def score_files(run: RunRecord) -> dict[tuple[str, str, str], Path]:
+    """Return the files of scores behind the numbers of a run, by task, dataset and split.
+
+    Raises:
+        ResultsError: One is not there.
+    """
+    directory = RunDirectory(Path(run.directory or ""))
     splits = [] if run.manifest is None else run.manifest.splits
     known = {(split.task.value, split.dataset, split.split) for split in splits}
     places = dict.fromkeys(
         (record.task, record.dataset, record.split) for record in run.metrics if record.value is not None
     )
-    return [place for place in places if place in known and TASK_METRICS[Task(place[0])].columns is not None]
+    scored = [place for place in places if place in known and TASK_METRICS[Task(place[0])].columns is not None]
+    files = {place: directory.scores(*place) for place in scored}
+    for path in files.values():
+        if not path.is_file():
+            raise ResultsError("there is no such file", file=path, remedy=_SCORE)
+    return files
 
 
-def _scores(run: RunRecord, place: tuple[str, str, str]) -> dict[str, Any]:
+def _scores(place: tuple[str, str, str], path: Path) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = RunDirectory(Path(run.directory or "")).scores(*place)
     try:
         table = pq.read_table(path)
-    except FileNotFoundError:
-        raise ResultsError("there is no such file", file=path, remedy=_SCORE) from None
     except (OSError, pa.ArrowException) as error:
         raise ResultsError(f"damaged scores: {error}", file=path, remedy=_SCORE) from None
     columns = {name: [_plain(value) for value in table[name].to_pylist()] for name in table.column_names}

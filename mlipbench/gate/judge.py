@@ -9,7 +9,7 @@ from mlipbench.comparison.changes import Place
 from mlipbench.comparison.comparing import COMPARED, Verdict, compare
 from mlipbench.datasets.entry import GAP
 from mlipbench.errors import ConfigError
-from mlipbench.gate.baseline import by_key, named
+from mlipbench.gate.baseline import by_key, named, score_files
 from mlipbench.gate.facts import facts
 from mlipbench.gate.findings import Finding, State
 from mlipbench.gate.policy import Effect
@@ -56,7 +56,7 @@ def judge(base: Sequence[RunRecord], head: Sequence[RunRecord], policy: Policy, 
 
     Raises:
         ConfigError: The runs are of another suite, or of another version of it.
-        ResultsError: A file of scores or timings is damaged.
+        ResultsError: A file of scores or timings is missing or damaged.
     """
     there, known = by_key(head, "the runs that are judged"), by_key(base, "the baseline")
     findings: list[Finding] = []
@@ -67,6 +67,7 @@ def judge(base: Sequence[RunRecord], head: Sequence[RunRecord], policy: Policy, 
             findings.append(Finding(State.INCOMPLETE, named(run), "run", "there is no finished run of it"))
             continue
         _same_suite(run, other)
+        score_files(other)
         comparison = compare(_limited(run, policy), _limited(other, policy), scores, WORST)
         comparisons.append(comparison)
         findings += [*facts(run, other), *_metrics(comparison, policy)]
@@ -122,11 +123,12 @@ def _metrics(comparison: Comparison, policy: Policy) -> Iterator[Finding]:
 def _compared(row: ComparedMetric, difference: float, base: MetricRecord, rule: Rule, name: str) -> Finding:
     value = row.change.a if row.change is not None and row.change.a is not None else base.value or 0.0
     tolerance, worsening = rule.tolerance(value), rule.worsening(difference)
-    measured = row.verdict not in _UNKNOWN or difference == 0.0
+    measured = True
     if difference == 0.0:
         state, said = State.UNCHANGED, "the same"
-    elif row.verdict in _UNKNOWN:
-        state, said = State.NOT_JUDGED, f"changed, and nothing tells whether by chance ({row.verdict.value})"
+    elif row.verdict in _UNKNOWN or (row.verdict not in _FOUND and worsening > tolerance and _boundless(row)):
+        said = f"changed, and nothing tells whether by chance ({'; '.join(row.notes) or row.verdict.value})"
+        state, measured = State.NOT_JUDGED, False
     elif row.verdict not in _FOUND:
         state, said = State.UNCHANGED, "not distinguishable"
     elif worsening > tolerance:
@@ -136,6 +138,12 @@ def _compared(row: ComparedMetric, difference: float, base: MetricRecord, rule: 
     else:
         state, said = State.IMPROVED, "better"
     return Finding(state, name, row.place.metric, said, row.place, row, tolerance, measured)
+
+
+def _boundless(row: ComparedMetric) -> bool:
+    """Return whether a change has no interval, such as one that a single structure makes."""
+    parts = (None, None) if row.change is None else (row.change.difference, row.change.relative)
+    return all(part is None or part.low is None for part in parts)
 
 
 def _bad(rule: Rule) -> State:
