@@ -131,14 +131,14 @@ def _measured(
         predictors = [workers.enter_context(session.predictor(split.dataset)) for session in sessions]
         title = f"{run.model}: {split.dataset}/{split.split} beside {base.name}"
         display.begin(title, MOST_ROUNDS, "rounds")
-        pair = _Pair((base.name, run.model), (predictors[0], predictors[1]), measured_structures(plan, split))
+        pair = Pair((base.name, run.model), (predictors[0], predictors[1]), measured_structures(plan, split))
         reason, broken = pair.measure(task, run.threads, display)
         display.end(title, "done")
         return SideBySide(*place, None if reason else time_ratio(*pair.calls), reason, broken)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Pair:
+class Pair:
     """Both versions of one model, and what they took.
 
     Attributes:
