@@ -92,19 +92,21 @@ def gate(  # noqa: PLR0913 - options
     from mlipbench.gate.baseline import opened
     from mlipbench.gate.judge import judge
     from mlipbench.gate.policy import Policy, read_policy
+    from mlipbench.suite.catalogue import suite_names
 
     if baseline is None and against is None and save is None:
         raise ConfigError("nothing to judge by", where="gate", remedy="give --baseline, --against or --save")
     rules = Policy() if policy is None else read_policy(policy)
     request = options.Request(target, models, limit, device, data_root, trust, isolated, data, profile)
-    if Path(target).is_dir() and against is not None:
+    stored_runs = Path(target).is_dir() and target not in suite_names()
+    if stored_runs and against is not None:
         raise ConfigError("times are measured anew", where="--against", remedy="give a suite, not a run")
     settings = _settings(results, tuple(context.obj or ()))
     with ExitStack() as open_files, open_display(display) as shown:
         # what is wrong with these is known before anything runs
         stored = None if baseline is None else open_files.enter_context(opened(baseline))
         older = None if against is None else open_files.enter_context(_revision(against))
-        if Path(target).is_dir():
+        if stored_runs:
             head = _stored(Path(target))
         else:
             head = _run(request, settings, shown, consent=yes, predict=baseline is not None or save is not None)

@@ -72,7 +72,7 @@ def as_dict(gate: Gate) -> dict[str, Any]:
         "policy": gate.policy,
         "problems": list(gate.problems),
         "findings": [_finding(finding) for finding in gate.findings],
-        "comparisons": [comparison_as_dict([comparison]) for comparison in gate.comparisons],
+        "comparisons": [_comparison_as_dict(comparison, gate) for comparison in gate.comparisons],
     }
 
 
@@ -194,6 +194,12 @@ def _commands(gate: Gate) -> Iterator[str]:
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *([escape_markdown(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _comparison_as_dict(comparison: Comparison, gate: Gate) -> dict[str, Any]:
+    content = comparison_as_dict([comparison])
+    content["baseline"]["path"] = gate.baseline  # it was unpacked for as long as it was read
+    return content
 
 
 def _finding(finding: Finding) -> dict[str, Any]:

@@ -61,6 +61,7 @@ def test_the_json_holds_the_same(regressed: Gate) -> None:
     (finding,) = content["findings"]
     assert (finding["state"], finding["metric"]) == ("regression", "forces_mae")
     assert finding["tolerance"] == pytest.approx(0.01 * 0.05)
+    assert content["comparisons"][0]["baseline"]["path"] == "base`line.json"
     assert content["comparisons"][0]["comparisons"][0]["metrics"][0]["b"] == pytest.approx(0.11)
 
 
