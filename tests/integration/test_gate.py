@@ -30,7 +30,7 @@ MODEL = '''\
 from mlipbench.testing.toys import BusyAdapter
 
 STIFFNESS = 1.0
-WORK = 400
+WORK = 150
 
 
 class Model(BusyAdapter):
@@ -151,7 +151,7 @@ def test_a_model_that_raises_is_a_regression(lab: Lab) -> None:
 
 def test_a_model_that_takes_twice_as_long_is_found(lab: Lab) -> None:
     """Noise would have to be 14 % of the ratio of ten rounds or more to hide it."""
-    lab.change("WORK = 400", "WORK = 800")
+    lab.change("WORK = 150", "WORK = 300")
     done = lab.cli("gate", "suite.yaml", "--against", "HEAD")
     assert done.returncode == 1, done.stdout + done.stderr
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("regression: ")]
