@@ -45,31 +45,53 @@ class _Head:
     plan: "Plan | None" = None
 
 
+_Target = Annotated[
+    str, typer.Argument(metavar="RUN|SUITE", help="A run, a directory above runs, or a suite, which is run first.")
+]
+_Baseline = Annotated[
+    Path | None, typer.Option("--baseline", metavar="FILE", help="Baseline to judge by, made by --save.")
+]
+_Against = Annotated[
+    str | None,
+    typer.Option(
+        "--against",
+        metavar="GIT_REF",
+        help="Version of the project in this repository that the suite's times are measured beside.",
+    ),
+]
+_Policy = Annotated[
+    Path | None, typer.Option("--policy", metavar="FILE", help="What counts as worse, where not the defaults.")
+]
+_Save = Annotated[Path | None, typer.Option("--save", metavar="FILE", help="Write the runs as a baseline.")]
+_Markdown = Annotated[
+    Path | None, typer.Option("--markdown", metavar="FILE", help="Write what was found as Markdown, too.")
+]
+
+
+@dataclass(frozen=True)
+class _By:
+    """What is judged by.
+
+    Attributes:
+        baseline: File of the baseline.
+        against: The version that times are measured beside.
+        policy: File of the policy.
+    """
+
+    baseline: Path | None
+    against: str | None
+    policy: Path | None
+
+
 def gate(  # noqa: PLR0913 - options
     context: typer.Context,
-    target: Annotated[
-        str,
-        typer.Argument(metavar="RUN|SUITE", help="A run or a directory above runs, or a suite, which is run first."),
-    ],
+    target: _Target,
     *,
-    baseline: Annotated[
-        Path | None, typer.Option("--baseline", metavar="FILE", help="Baseline to judge by, made by --save.")
-    ] = None,
-    against: Annotated[
-        str | None,
-        typer.Option(
-            "--against",
-            metavar="GIT_REF",
-            help="Version of the project in this repository that the suite's times are measured beside.",
-        ),
-    ] = None,
-    policy: Annotated[
-        Path | None, typer.Option("--policy", metavar="FILE", help="What counts as worse, where not the defaults.")
-    ] = None,
-    save: Annotated[Path | None, typer.Option("--save", metavar="FILE", help="Write the runs as a baseline.")] = None,
-    markdown: Annotated[
-        Path | None, typer.Option("--markdown", metavar="FILE", help="Write what was found as Markdown, too.")
-    ] = None,
+    baseline: _Baseline = None,
+    against: _Against = None,
+    policy: _Policy = None,
+    save: _Save = None,
+    markdown: _Markdown = None,
     models: options.ModelsOption = None,
     limit: options.LimitOption = None,
     device: options.DeviceOption = None,
@@ -88,35 +110,51 @@ def gate(  # noqa: PLR0913 - options
     Exit codes: 0 pass, 1 regression, 2 invalid input, 3 run incomplete, 4 something is missing, 5 nothing comparable.
     """
     from mlipbench.cli.display import open_display
+
+    if baseline is None and against is None and save is None:
+        raise ConfigError("nothing to judge by", where="gate", remedy="give --baseline, --against or --save")
+    request = options.Request(target, models, limit, device, data_root, trust, isolated, data, profile)
+    settings = _settings(results, tuple(context.obj or ()))
+    with open_display(display) as shown:
+        if save is not None:
+            return _save(_head(request, settings, shown, consent=yes), save)
+        found = _found(request, settings, shown, _By(baseline, against, policy), consent=yes)
+    _tell(found, markdown, json=json)
+    return int(found.exit_code)
+
+
+def _found(request: options.Request, settings: "RunSettings", shown: "Display", by: _By, *, consent: bool) -> "Gate":
+    """Return what is found; what is wrong with files and versions is known before anything runs."""
     from mlipbench.comparison.scores import ScoreReader
     from mlipbench.gate.baseline import opened
     from mlipbench.gate.judge import judge
     from mlipbench.gate.policy import Policy, read_policy
-    from mlipbench.suite.catalogue import suite_names
 
-    if baseline is None and against is None and save is None:
-        raise ConfigError("nothing to judge by", where="gate", remedy="give --baseline, --against or --save")
-    rules = Policy() if policy is None else read_policy(policy)
-    request = options.Request(target, models, limit, device, data_root, trust, isolated, data, profile)
-    stored_runs = Path(target).is_dir() and target not in suite_names()
-    if stored_runs and against is not None:
+    if _is_stored(request.suite) and by.against is not None:
         raise ConfigError("times are measured anew", where="--against", remedy="give a suite, not a run")
-    settings = _settings(results, tuple(context.obj or ()))
-    with ExitStack() as open_files, open_display(display) as shown:
-        # what is wrong with these is known before anything runs
-        stored = None if baseline is None else open_files.enter_context(opened(baseline))
-        older = None if against is None else open_files.enter_context(_revision(against))
-        if stored_runs:
-            head = _stored(Path(target))
-        else:
-            head = _run(request, settings, shown, consent=yes, predict=baseline is not None or save is not None)
-        if save is not None:
-            return _save(head, save)
+    rules = Policy() if by.policy is None else read_policy(by.policy)
+    with ExitStack() as open_files:
+        stored = None if by.baseline is None else open_files.enter_context(opened(by.baseline))
+        older = None if by.against is None else open_files.enter_context(_revision(by.against))
+        head = _head(request, settings, shown, consent=consent, predict=stored is not None)
         judged = None if stored is None else judge(stored, head.runs, rules, ScoreReader())
         times = () if older is None or head.plan is None else _times(head.plan, older, settings, shown)
-    found = _gate(head, judged, times, (baseline, against, rules.name))
-    _tell(found, markdown, json=json)
-    return int(found.exit_code)
+    return _gate(head, judged, times, by, rules.name)
+
+
+def _head(
+    request: options.Request, settings: "RunSettings", shown: "Display", *, consent: bool, predict: bool = True
+) -> _Head:
+    if _is_stored(request.suite):
+        return _stored(Path(request.suite))
+    return _run(request, settings, shown, consent=consent, predict=predict)
+
+
+def _is_stored(target: str) -> bool:
+    """Return whether a target is a folder, and no shipped suite that a folder shares its name with."""
+    from mlipbench.suite.catalogue import suite_names
+
+    return Path(target).is_dir() and target not in suite_names()
 
 
 def _settings(results: Path, arguments: tuple[str, ...]) -> "RunSettings":
@@ -194,13 +232,10 @@ def _times(plan: "Plan", older: "Revision", settings: "RunSettings", shown: "Dis
     return tuple(judge_times(first, again))
 
 
-def _gate(
-    head: _Head, judged: "Judged | None", times: "tuple[Finding, ...]", by: tuple[Path | None, str | None, str]
-) -> "Gate":
+def _gate(head: _Head, judged: "Judged | None", times: "tuple[Finding, ...]", by: _By, policy: str) -> "Gate":
     from mlipbench.gate.findings import State
     from mlipbench.gate.verdict import Gate
 
-    baseline, against, policy = by
     findings = (*(judged.findings if judged else ()), *times)
     needed = judged is None or any(finding.state is State.INCOMPLETE for finding in findings)
     return Gate(
@@ -208,8 +243,8 @@ def _gate(
         judged.comparisons if judged else (),
         tuple(head.problems),
         head.missing and needed,
-        None if baseline is None else str(baseline),
-        against,
+        None if by.baseline is None else str(by.baseline),
+        by.against,
         policy,
     )
 
