@@ -38,7 +38,7 @@ def test_there_are_commands_to_check():
 
 @pytest.mark.parametrize(("document", "command"), commands())
 def test_the_command_line_accepts_what_a_document_shows(document, command, tmp_path, monkeypatch):
-    """`plan` stands in for `run`, `--help` for whatever trains, builds, judges or downloads: wrong words show anyway."""
+    """`plan` stands in for `run`, `--help` for what trains, builds, judges or downloads: wrong words show anyway."""
     monkeypatch.setenv("MLIPBENCH_CACHE", str(tmp_path / "cache"))
     words = shlex.split(command, comments=True)[1:]
     if words[0] == "run":
