@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
@@ -11,10 +12,10 @@ import pytest
 from mlipbench.comparison.collect import single_run
 from mlipbench.errors import ConfigError, NothingSelectedError, PrerequisiteError, ResultsError
 from mlipbench.gate.baseline import opened, save
+from mlipbench.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     Make = Callable[..., Path]
 
@@ -113,3 +114,12 @@ def test_what_cannot_be_saved(make_run: Make, tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="there is no such file; rebuild them with `mlipbench score`"):
         save([single_run(bare)], file)
     assert not file.exists()
+
+
+def test_the_baselines_of_the_project_are_small_and_whole() -> None:
+    files = sorted((Path(__file__).parents[3] / "results" / "baselines").glob("*.json"))
+    assert files
+    for file in files:
+        assert file.stat().st_size < 1_000_000
+        with opened(file) as runs:
+            assert all(record.status is Status.OK for run in runs for record in run.metrics)
