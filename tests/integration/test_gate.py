@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sysconfig
 from pathlib import Path
@@ -195,6 +196,9 @@ def test_a_run_that_did_not_finish_is_incomplete(lab: Lab, tmp_path: Path) -> No
         (["data", "--against", "HEAD"], 2, "--against: times are measured anew; give a suite, not a run"),
         (["suite.yaml", "--against", "no-such-branch"], 2, "no-such-branch: there is no such version; name a branch"),
         (["suite.yaml", "--baseline", "baseline.json", "--policy", "odd.yaml"], 2, "metrics: unknown metric 'forces'"),
+        (["empty.yaml", "--baseline", "baseline.json"], 2, "empty.yaml: line 3, models: "),
+        (["suite.yaml", "--baseline", "baseline.json", "--models", ","], 5, "--models: no model is named"),
+        (["bare", "--baseline", "baseline.json"], 2, "test.parquet: there is no such file; rebuild them with"),
         (["results", "--baseline", "edited.json"], 2, "edited.json: sha256: "),
         (["results", "--baseline", "other.json"], 2, "the baseline is of the suite lab version 2, the run of lab ver"),
     ],
@@ -205,8 +209,10 @@ def test_bad_input_is_one_line(lab: Lab, words: list[str], code: int, said: str)
     (lab.root / "edited.json").write_text(text.replace('"toy"', '"boy"'), encoding="utf-8")
     if "other.json" in words:
         _other_version(lab)
+    (lab.root / "empty.yaml").write_text(SUITE.replace("[spring-lab]", "[]"), encoding="utf-8")
+    (run,) = [path.parent for path in lab.results.glob("runs/lab/*/*/manifest.json")][:1]
+    shutil.copytree(run, lab.root / "bare", ignore=shutil.ignore_patterns("scores"), dirs_exist_ok=True)
     if "results" in words:
-        (run,) = [path.parent for path in lab.results.glob("runs/lab/*/*/manifest.json")][:1]
         words = [str(run) if word == "results" else word for word in words]
     assert said in one_error(lab.cli("gate", *words, "--display", "none"), code)
 
