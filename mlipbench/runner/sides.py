@@ -99,8 +99,9 @@ def measure_sides(
         remedy = "add the task `efficiency`, which says what is timed"
         raise ConfigError("times nothing", where=f"suite {plan.suite.suite}", remedy=remedy)
     keys = None if only is None else {one.key for one in only}
+    measurement = _Measurement(plan, task, base, settings, display)
     return [
-        _measured(plan, run, split, base, settings, display)
+        measurement.of(run, split)
         for run in plan.runs
         if not run.missing
         for split in run.splits
@@ -109,32 +110,36 @@ def measure_sides(
     ]
 
 
-def _measured(
-    plan: Plan, run: RunPlan, split: PlannedSplit, base: Revision, settings: RunSettings, display: Display
-) -> SideBySide:
-    task = plan.suite.tasks.efficiency
-    place = (run.model, run.variant.name, run.seed, split.dataset, split.split)
-    if task is None:
-        raise ValueError("the suite times nothing")
-    if split.dataset in run.trainings:
-        ensure_trained(run.trainings[split.dataset], display, trust=run.trusted)
-    with TemporaryDirectory(prefix="mlipbench-sides-") as folder, ExitStack() as workers:
-        sessions = [
-            RunSession(plan, one, RunDirectory(Path(folder, name)), how, display)
-            for name, one, how in (
-                ("base", _older(run, base), replace(settings, code=code_of(base))),
-                ("head", run, settings),
-            )
-        ]
-        for session in sessions:
-            session.directory.path.mkdir()
-        predictors = [workers.enter_context(session.predictor(split.dataset)) for session in sessions]
-        title = f"{run.model}: {split.dataset}/{split.split} beside {base.name}"
-        display.begin(title, MOST_ROUNDS, "rounds")
-        pair = Pair((base.name, run.model), (predictors[0], predictors[1]), measured_structures(plan, split))
-        reason, broken = pair.measure(task, run.threads, display)
-        display.end(title, "done")
+@dataclass(frozen=True, slots=True, eq=False)
+class _Measurement:
+    """The arguments of `measure_sides`, and the task."""
+
+    plan: Plan
+    task: EfficiencyTask
+    base: Revision
+    settings: RunSettings
+    display: Display
+
+    def of(self, run: RunPlan, split: PlannedSplit) -> SideBySide:
+        """Measure one model on one split."""
+        if split.dataset in run.trainings:
+            ensure_trained(run.trainings[split.dataset], self.display, trust=run.trusted)
+        with TemporaryDirectory(prefix="mlipbench-sides-") as folder, ExitStack() as workers:
+            older = self._session(Path(folder, "base"), _older(run, self.base), code_of(self.base))
+            newer = self._session(Path(folder, "head"), run, self.settings.code)
+            predictors = [workers.enter_context(session.predictor(split.dataset)) for session in (older, newer)]
+            title = f"{run.model}: {split.dataset}/{split.split} beside {self.base.name}"
+            self.display.begin(title, MOST_ROUNDS, "rounds")
+            structures = measured_structures(self.plan, split)
+            pair = Pair((self.base.name, run.model), (predictors[0], predictors[1]), structures)
+            reason, broken = pair.measure(self.task, run.threads, self.display)
+            self.display.end(title, "done")
+        place = (run.model, run.variant.name, run.seed, split.dataset, split.split)
         return SideBySide(*place, None if reason else time_ratio(*pair.calls), reason, broken)
+
+    def _session(self, folder: Path, run: RunPlan, code: WorkerCode) -> RunSession:
+        folder.mkdir()
+        return RunSession(self.plan, run, RunDirectory(folder), replace(self.settings, code=code), self.display)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
