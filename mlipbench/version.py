@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from functools import cache
 from pathlib import Path
 
-from mlipbench import __version__
-
+PACKAGE = Path(__file__).parent
+"""The mlipbench that runs."""
 _SUFFIXES = (".py", ".yaml")
+_VERSION = re.compile(r'^__version__ = "([^"]+)"', re.MULTILINE)
 
 
 @cache
-def code_version() -> str:
+def code_version(package: Path = PACKAGE) -> str:
     """Return the released version and a hash of the code, such as ``0.1.0+3f9c2a7d41b8``.
 
     The hash covers the relative paths and contents of every Python and YAML file of the package, so that two
     sides that report the same string run the same code. It is computed once per process.
+
+    Args:
+        package: Folder of an mlipbench, by default the one that runs.
     """
     digest = hashlib.sha256()
-    root = Path(__file__).parent
-    for name in sorted(_sources(root)):
-        content = (root / name).read_bytes()
+    for name in sorted(_sources(package)):
+        content = (package / name).read_bytes()
         digest.update(f"{name}\0{len(content)}\0".encode())
         digest.update(content)
-    return f"{__version__}+{digest.hexdigest()[:12]}"
+    return f"{_released(package)}+{digest.hexdigest()[:12]}"
+
+
+def _released(package: Path) -> str:
+    found = _VERSION.search((package / "__init__.py").read_text(encoding="utf-8"))
+    return found[1] if found else "0"
 
 
 def _sources(root: Path) -> list[str]:

@@ -9,7 +9,22 @@ import typer
 from typer.main import get_command
 
 from mlipbench import __version__
-from mlipbench.cli import compare, data, doctor, env, export, listing, output, plan, report, run, schema, score, train
+from mlipbench.cli import (
+    compare,
+    data,
+    doctor,
+    env,
+    export,
+    gate,
+    listing,
+    output,
+    plan,
+    report,
+    run,
+    schema,
+    score,
+    train,
+)
 from mlipbench.errors import ExitCode, MlipbenchError
 
 _EPILOG: Final = """\
@@ -56,6 +71,7 @@ app.command("score", epilog=_EPILOG)(score.score)
 app.command("report", epilog=_EPILOG)(report.report)
 app.command("compare", epilog=_EPILOG)(compare.compare)
 app.command("doctor", epilog=_EPILOG)(doctor.doctor)
+app.command("gate", epilog=_EPILOG)(gate.gate)
 app.command("schema", epilog=_EPILOG)(schema.schema)
 app.add_typer(data.app, name="data", epilog=_EPILOG)
 app.add_typer(env.app, name="env", epilog=_EPILOG)

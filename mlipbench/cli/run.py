@@ -54,7 +54,7 @@ def run(  # noqa: PLR0913 - options
         request = options.Request(suite, models, limit, device, data_root, trust, isolated, data, profile)
         for line in request.wanted()[1]:
             shown.note(line)
-        plan = _ready_plan(request, shown, consent=yes)
+        plan = ready_plan(request, shown, consent=yes)
         outcome = run_plan(plan, settings, shown)
     directory = results / "runs" / plan.suite.suite
     broken: list[MlipbenchError] = []
@@ -67,7 +67,7 @@ def run(  # noqa: PLR0913 - options
     return int(outcome.exit_code)
 
 
-def _ready_plan(request: options.Request, display: "Display", *, consent: bool) -> "Plan":
+def ready_plan(request: options.Request, display: "Display", *, consent: bool) -> "Plan":
     """Return the plan once the environments it needs are built and the batch budgets it needs are measured."""
     from mlipbench.cli.env import build_missing
     from mlipbench.environments import Environments

@@ -92,12 +92,12 @@ class WorkerClient:
             raise WorkerError("this worker is running already")
         directory = self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="mlipbench-"))
         try:
-            self._process, pipes = launch(self.spec, link_package(Path(directory)))
+            self._process, pipes = launch(self.spec, link_package(Path(directory), self.spec.package))
             self._channel = Channel(pipes)
             self._memory = MemoryWatch(self._process.pid, self.spec.memory_limit)
             self._deadline.restart()
             self.in_flight = 1
-            return _check_hello(self.receive(self.spec.start_timeout))
+            return _check_hello(self.receive(self.spec.start_timeout), self.spec.package)
         except BaseException:
             self.close()
             raise
@@ -225,15 +225,15 @@ class WorkerClient:
         raise error
 
 
-def _check_hello(message: Message) -> Hello:
+def _check_hello(message: Message, package: Path) -> Hello:
     header = message.header
     if message.kind != MessageKind.HELLO:
         raise HandshakeRefused(f"worker greeted with {message.kind!r}")
     if header.get("protocol") != PROTOCOL_VERSION:
         raise HandshakeRefused(f"worker speaks protocol {header.get('protocol')}, expected {PROTOCOL_VERSION}")
-    if header.get("code") != code_version():
+    if header.get("code") != code_version(package):
         raise HandshakeRefused(
-            f"worker runs mlipbench {header.get('code')}, expected {code_version()}",
+            f"worker runs mlipbench {header.get('code')}, expected {code_version(package)}",
             remedy="the package changed while it ran; give --again to start another run",
         )
     return Hello(**{name: header[name] for name in Hello.__dataclass_fields__})

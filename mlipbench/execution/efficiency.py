@@ -167,10 +167,18 @@ class Contest:
         Raises:
             StorageError: Nothing can be written.
         """
+        self.compare()
+        self._throughput()
+
+    def compare(self) -> None:
+        """Measure single structures alone.
+
+        Raises:
+            StorageError: Nothing can be written.
+        """
         for contender in self._all:
             self._warm_up(contender)
         self._latency()
-        self._throughput()
 
     def _warm_up(self, contender: Contender) -> None:
         """Call a model until its calls take equally long; the first call of all is kept apart."""

@@ -8,14 +8,15 @@ import signal
 import subprocess
 import threading
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from mlipbench.errors import PrerequisiteError
+from mlipbench.version import PACKAGE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 _GIB: Final = 2**30
 _THREAD_VARIABLES: Final = (
@@ -34,7 +35,6 @@ _ALLOCATOR: Final = MappingProxyType(
         "MALLOC_TOP_PAD_": str(_GIB // 4),
     }
 )
-_PACKAGE: Final = Path(__file__).parents[1]
 _LOG_TAIL: Final = 4000
 
 
@@ -47,6 +47,7 @@ class WorkerSpec:
         log: File its stdout and stderr are appended to.
         threads: Threads of its numerical libraries.
         env: Variables added to its environment; ``PYTHONPATH`` is appended to the path entry of the package.
+        package: Folder of the mlipbench that it runs.
         memory_limit: Largest resident memory in bytes, or None.
         start_timeout: Seconds until it must have greeted.
         load_timeout: Seconds until it must have loaded a model.
@@ -57,6 +58,7 @@ class WorkerSpec:
     log: Path
     threads: int = 1
     env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    package: Path = PACKAGE
     memory_limit: int | None = None
     start_timeout: float = 120.0
     load_timeout: float = 600.0
@@ -135,11 +137,11 @@ def child_environment(spec: WorkerSpec, path_entry: Path) -> dict[str, str]:
     }
 
 
-def link_package(directory: Path) -> Path:
-    """Make `directory` a path entry that holds the running package alone, and return it."""
+def link_package(directory: Path, package: Path = PACKAGE) -> Path:
+    """Make `directory` a path entry that holds a package alone, by default the one that runs, and return it."""
     link = directory / "mlipbench"
     if not link.is_symlink():
-        link.symlink_to(_PACKAGE, target_is_directory=True)
+        link.symlink_to(package, target_is_directory=True)
     return directory
 
 

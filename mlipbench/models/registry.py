@@ -80,6 +80,26 @@ def load_card(name_or_path: str | Path, *, trust: bool = False) -> ModelCard:
     return card
 
 
+def card_below(path: Path, name: str) -> ModelCard | None:
+    """Return a card that the packages installed in a folder ship, None where they ship none of that name.
+
+    Args:
+        path: A folder of packages with their metadata, such as another version of what is installed.
+        name: Name of the card.
+
+    Raises:
+        ConfigError: The card is invalid.
+    """
+    folders = [path / "mlipbench" / "models" / "cards"]
+    folders += [
+        path.joinpath(*point.module.split("."), *(point.attr or "cards").split("."))
+        for distribution in importlib.metadata.distributions(path=[str(path)])
+        for point in distribution.entry_points.select(group=ENTRY_POINT_GROUP)
+    ]
+    files = [folder / f"{name}.yaml" for folder in folders]
+    return next((_read_card(file) for file in files if file.is_file()), None)
+
+
 def adapter_target(card: ModelCard) -> str:
     """Return where the adapter of a card is, as ``module:Class``.
 

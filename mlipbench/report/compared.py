@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mlipbench.comparison.comparing import Verdict
 from mlipbench.metrics.catalogue import find_metric
@@ -52,7 +52,7 @@ def to_text(comparison: Comparison) -> str:
     if notes:
         parts.append("\n".join(f"({number}) {clean(text)}" for text, number in notes.items()))
     if comparison.largest:
-        shown = [line for one in comparison.largest for line in _structures(one, comparison)]
+        shown = [line for one in comparison.largest for line in structures(one, comparison)]
         parts.extend(["Largest changes of structures by themselves:", _table(_HEAD_LARGEST, shown)])
     tests = f"{comparison.family} tests" if comparison.family != 1 else "1 test"
     return "\n\n".join([*parts, f"{CORRECTION} Here: {tests}."])
@@ -91,19 +91,44 @@ def _named(run: RunRecord) -> str:
     return clean(f"{run.model}, {run.variant}{seed} ({run.directory or run.run_id})")
 
 
+class Shown(NamedTuple):
+    """One comparison of a metric as text; what there is not is empty.
+
+    Attributes:
+        unit: Unit of the numbers.
+        a: The number of A.
+        b: The number of B.
+        change: B - A with its interval.
+        relative: (B - A) / A with its interval, in percent.
+        detectable: What would have been found where nothing was, and its share of A.
+    """
+
+    unit: str
+    a: str
+    b: str
+    change: str
+    relative: str
+    detectable: str
+
+
+def shown(row: ComparedMetric, comparison: Comparison) -> Shown:
+    """Return the numbers of one metric as tables show them."""
+    change = row.change
+    if change is None:
+        return Shown(row.unit, *[""] * 5)
+    unit = _unit(row.place, row.unit, [value for value in (change.a, change.b) if value is not None], comparison)
+    cells = (_value(change.a, unit), _value(change.b, unit), _signed(change.difference, unit.factor, whole=unit.whole))
+    relative = "" if change.relative is None else f"{_signed(change.relative, 100.0)} %"
+    return Shown(unit.name, *cells, relative, _detectable(row, unit))
+
+
 def _row(row: ComparedMetric, comparison: Comparison, notes: dict[str, int]) -> list[str]:
     change = row.change
     marks = ", ".join(str(notes.setdefault(note, len(notes) + 1)) for note in row.notes)
     verdict = f"{row.verdict.value} ({marks})" if marks else row.verdict.value
     title = f"{row.place.metric}{_ARROWS[row.direction]}"
-    if change is None:
-        return [*row.place[:3], title, row.unit, *[""] * 7, verdict]
-    unit = _unit(row.place, row.unit, [value for value in (change.a, change.b) if value is not None], comparison)
-    clusters = "" if change.n_clusters == 0 else str(change.n_clusters)
-    cells = [_value(change.a, unit), _value(change.b, unit), _signed(change.difference, unit.factor, whole=unit.whole)]
-    relative = "" if change.relative is None else f"{_signed(change.relative, 100.0)} %"
-    cells += [relative, _detectable(row, unit)]
-    return [*row.place[:3], title, unit.name, *cells, str(change.n or ""), clusters, verdict]
+    counts = [str(change.n or ""), str(change.n_clusters or "")] if change else ["", ""]
+    return [*row.place[:3], title, *shown(row, comparison), *counts, verdict]
 
 
 def _detectable(row: ComparedMetric, unit: DisplayUnit) -> str:
@@ -115,7 +140,8 @@ def _detectable(row: ComparedMetric, unit: DisplayUnit) -> str:
     return f"{format_number(change.detectable * unit.factor)}{share}"
 
 
-def _structures(found: Largest, comparison: Comparison) -> Iterable[list[str]]:
+def structures(found: Largest, comparison: Comparison) -> Iterable[list[str]]:
+    """Yield the structures that changed most, one row each: place, metric, unit, name, cluster, A, B and change."""
     place = (found.task, found.dataset, found.split, found.metric)
     unit = _unit(place, found.unit, [size for one in found.structures for size in (one.a, one.b)], comparison)
     for one in found.structures:

@@ -19,7 +19,9 @@ _HEAD: Final = r"""% Made by mlipbench. Needs \usepackage{booktabs}.
 
 
 def to_latex(tables: Iterable[Table]) -> str:
-    """Return one ``table`` of LaTeX for every block of the leaderboard's tables.
+    """Return one ``table`` of LaTeX for every block of the leaderboard's tables, its notes behind it.
+
+    A page ends after each, so that a document of all of them compiles.
 
     Args:
         tables: What `build_tables` made.
@@ -32,16 +34,17 @@ def _float(table: Table, block: Block, number: int) -> str:
     caption = escape_latex(f"{table.heading}. {block.title}" if block.title else table.heading)
     label = slug(table.heading, str(number))
     lines = [
-        r"\begin{table}",
+        r"\begin{table}[htbp]",
         r"\centering\footnotesize",
         rf"\caption{{{caption}}}",
         rf"\label{{tab:{label}}}",
         _tabular(table, block),
+        r"\end{table}",
     ]
     notes = [rf"$^{{{mark}}}$~{escape_latex(table.footnotes[mark - 1])}" for mark in sorted(_marks_of(table, block))]
-    if notes:
-        lines.append("\\par\\smallskip\\raggedright\n" + "\\par\n".join(notes))
-    return "\n".join([*lines, r"\end{table}", ""])
+    if notes:  # outside the float, which no page break divides
+        lines.append("{\\footnotesize\\noindent\\raggedright\n" + "\\par\n".join(notes) + "\n\\par}")
+    return "\n".join([*lines, r"\clearpage", ""])
 
 
 def _tabular(table: Table, block: Block) -> str:

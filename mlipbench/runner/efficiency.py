@@ -90,7 +90,7 @@ def _entries(predictors: Mapping[RunSession, Predictor], dataset: str, split: st
 def _measure(entries: Sequence[_Entry], plan: Plan, task: EfficiencyTask, display: Display) -> None:
     """Measure all models on one split."""
     reference = next((one.contender for one in entries if one.session.run.model == task.reference), None)
-    structures = _structures(plan, entries[0].split)
+    structures = measured_structures(plan, entries[0].split)
     if task.parity is not None:
         _set_baselines(entries)
     contenders, threads = [one.contender for one in entries], entries[0].session.run.threads
@@ -118,7 +118,8 @@ def _set_baselines(entries: Sequence[_Entry]) -> None:
         entry.contender.baseline = None if baseline is None else contenders[baseline]
 
 
-def _structures(plan: Plan, split: PlannedSplit) -> StructureBatch:
+def measured_structures(plan: Plan, split: PlannedSplit) -> StructureBatch:
+    """Return the structures of a split that costs are measured on."""
     places = np.arange(split.n_structures) if split.places is None else split.places
     return structures_at(plan.datasets[split.dataset].splits[split.split], places)
 

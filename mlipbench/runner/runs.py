@@ -31,11 +31,13 @@ class RunOutcome:
         runs: Directories of the finished runs, in the order of the plan.
         problems: What went wrong or is missing, one line each.
         exit_code: 0, 3 (something failed), 4 (something is missing) or 5 (nothing could be measured).
+        missing: Whether something is missing, whatever else failed.
     """
 
     runs: list[Path] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     exit_code: ExitCode = ExitCode.DONE
+    missing: bool = False
 
 
 def run_plan(plan: Plan, settings: RunSettings, display: Display) -> RunOutcome:
@@ -93,6 +95,7 @@ class _Tally:
     @property
     def outcome(self) -> RunOutcome:
         """What became of the plan."""
+        self._outcome.missing = self._missing
         self._outcome.exit_code = _exit_code(failed=self._failed, missing=self._missing, measured=self._measured)
         return self._outcome
 

@@ -158,10 +158,13 @@ class RunSession:
 
     def _load(self, dataset: str, other: RunPlan | None) -> WorkerClient:
         run = other or self.run
+        code = self.settings.code
         spec = WorkerSpec(
             python=run.environment.interpreter(),
             log=self.directory.log,
             threads=run.threads,
+            env={} if code.overlay is None else {"PYTHONPATH": str(code.overlay)},
+            package=code.package,
             memory_limit=self.settings.memory_limit,
             request_timeout=self.settings.request_timeout,
         )

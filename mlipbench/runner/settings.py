@@ -3,10 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from mlipbench.version import PACKAGE
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCode:
+    """Which code workers run besides what their environment holds.
+
+    Attributes:
+        package: Folder of the mlipbench.
+        overlay: Folder of packages that go before those of the environment, or None.
+    """
+
+    package: Path = PACKAGE
+    overlay: Path | None = None
+
+
+RUNNING: Final = WorkerCode()
+"""The code that runs, and the packages of the environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +38,7 @@ class RunSettings:
         arguments: The command line, for the record.
         memory_limit: Largest resident memory of a worker in bytes, or None.
         request_timeout: Seconds a worker has to answer one batch.
+        code: Which code workers run.
     """
 
     results: Path
@@ -26,3 +46,4 @@ class RunSettings:
     arguments: tuple[str, ...] = ()
     memory_limit: int | None = None
     request_timeout: float = 600.0
+    code: WorkerCode = RUNNING

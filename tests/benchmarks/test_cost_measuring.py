@@ -28,7 +28,6 @@ pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(7200)]
 REPETITIONS = 100
 MOST_MISSES = 10
 WORK = 500  # some 10 ms
-ROUNDS = 20
 
 
 def predictor(stack: ExitStack, log: Path, work: int) -> Predictor:
@@ -51,7 +50,7 @@ def ratio_of(first: Predictor, second: Predictor, seed: int) -> Estimate:
         pbc=np.zeros((4, 3), dtype=bool),
         offsets=np.arange(5) * 2,
     )
-    task = EfficiencyTask(rounds=ROUNDS, calls=3, batch=1, seed=seed)
+    task = EfficiencyTask(batch=1, seed=seed)
     one, other = Contender("one", first), Contender("other", second)
     Contest([one, other], structures, task, other, 1, SilentDisplay()).run()
     calls = [call for call in one.calls if call.stage is Stage.LATENCY]

@@ -20,6 +20,8 @@ from mlipbench.status import Task
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mlipbench.typing import FloatArray
+
 N = 40
 PUBLISHED = """\
 publication: doe
@@ -38,7 +40,10 @@ tables:
 
 @dataclass
 class Run:
-    """One synthetic run: every structure has one atom, its own cluster, and errors of a given size (eV/Å, or Å)."""
+    """One synthetic run: every structure has one atom, its own cluster, and errors of a given size (eV/Å, or Å).
+
+    `sizes` gives each structure its own error; the last `failed` structures have no prediction.
+    """
 
     model: str
     error: float = 0.05
@@ -56,6 +61,8 @@ class Run:
     manifest: dict[str, Any] = field(default_factory=dict)
     card: dict[str, Any] = field(default_factory=dict)
     scores: bool = True
+    sizes: FloatArray | None = None
+    failed: int = 0
 
     def write(self, results: Path) -> Path:
         """Write the run and return its directory."""
@@ -64,7 +71,8 @@ class Run:
         directory.mkdir(parents=True)
         errors = self._errors()
         if self.scores:
-            _write_scores(directory / "scores" / self.task / self.dataset / f"{self.split}.parquet", errors)
+            path = directory / "scores" / self.task / self.dataset / f"{self.split}.parquet"
+            _write_scores(path, errors, self._n - self.failed)
         records = [self._record(metric, errors) for metric in self.metrics]
         _dump(directory / "metrics.json", {"schema_version": 1, "metrics": records})
         _dump(directory / "manifest.json", self._manifest(run_id) | self.manifest)
@@ -72,9 +80,11 @@ class Run:
 
     def _errors(self) -> StructureErrors | RelaxationErrors:
         rng = np.random.default_rng(self.draw)
-        size = 3.0 * np.abs(self.error + self.noise * rng.standard_normal(N))
-        ones = np.ones(N, dtype=np.int64)
-        nothing = np.full(N, np.nan)
+        drawn = np.abs(self.error + self.noise * rng.standard_normal(N))
+        size = 3.0 * (drawn if self.sizes is None else self.sizes)
+        size[len(size) - self.failed :] = np.nan
+        ones = np.ones(len(size), dtype=np.int64)
+        nothing = np.full(len(size), np.nan)
         if self.task is Task.RELAXATION:
             return RelaxationErrors(ones, ones, size, size, size, 100 * size, 1.0 * ones, size)
         return StructureErrors(
@@ -90,8 +100,12 @@ class Run:
             stress_n=0 * ones,
         )
 
+    @property
+    def _n(self) -> int:
+        return N if self.sizes is None else len(self.sizes)
+
     def _record(self, metric: str, errors: StructureErrors | RelaxationErrors) -> dict[str, Any]:
-        value = evaluate(TASK_METRICS[self.task].definitions[metric], errors, np.arange(N))
+        value = evaluate(TASK_METRICS[self.task].definitions[metric], errors, np.arange(len(errors.n_atoms)))
         own = {
             "dataset": self.dataset,
             "split": self.split,
@@ -99,7 +113,7 @@ class Run:
             "metric": metric,
             "status": "ok",
             "comparability_key": f"{self.key}-{metric}",
-            "n_failed": 0,
+            "n_failed": self.failed,
         }
         fields = {key: part for key, part in value.to_dict().items() if key != "name"}
         return fields | own | self.record
@@ -135,8 +149,9 @@ class Run:
                     "split": self.split,
                     "role": "evaluate",
                     "status": "ok",
-                    "n_expected": N,
-                    "n_predicted": N,
+                    "n_expected": self._n,
+                    "n_predicted": self._n - self.failed,
+                    "n_failed": self.failed,
                     "selection": "first 40",
                 }
             ],
@@ -144,18 +159,19 @@ class Run:
         }
 
 
-def _write_scores(path: Path, errors: StructureErrors | RelaxationErrors) -> None:
+def _write_scores(path: Path, errors: StructureErrors | RelaxationErrors, predicted: int) -> None:
     path.parent.mkdir(parents=True)
+    n = len(errors.n_atoms)
     columns: dict[str, Any] = {
-        "index": np.arange(N),
-        "id": [f"s{i}" for i in range(N)],
-        "cluster": np.arange(N),
-        "ok": np.ones(N, dtype=bool),
-        "energy_applicable": np.ones(N, dtype=bool),
+        "index": np.arange(n),
+        "id": [f"s{i}" for i in range(n)],
+        "cluster": np.arange(n),
+        "ok": np.arange(n) < predicted,
+        "energy_applicable": np.ones(n, dtype=bool),
     }
     for name in errors.__dataclass_fields__:
         column = getattr(errors, name)
-        columns[name] = pa.nulls(N, pa.float64()) if column is None else pa.array(column, from_pandas=True)
+        columns[name] = pa.nulls(n, pa.float64()) if column is None else pa.array(column, from_pandas=True)
     pq.write_table(pa.table(columns), path)
 
 

@@ -34,7 +34,8 @@ PARENT = (
     ("scoring",),
     ("runner",),
     ("comparison",),
-    ("report", "gate", "doctor", "export"),
+    ("report", "export"),
+    ("gate", "doctor"),
     ("cli", "testing"),
     ("__main__",),
 )

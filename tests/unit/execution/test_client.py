@@ -193,7 +193,7 @@ def test_slow_greeting_ends_in_time(spec):
 
 
 def test_another_code_version_is_refused_naming_both(spec, monkeypatch):
-    monkeypatch.setattr(client_module, "code_version", lambda: "9.9.9+000000000000")
+    monkeypatch.setattr(client_module, "code_version", lambda _: "9.9.9+000000000000")
     with pytest.raises(HandshakeRefused) as caught:
         WorkerClient(spec).start()
     assert code_version() in str(caught.value)

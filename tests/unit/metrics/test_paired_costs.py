@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from mlipbench.cost import Call, Stage
-from mlipbench.metrics.paired_costs import call_change, same_rounds
+from mlipbench.metrics.paired_costs import call_change, same_rounds, time_ratio
 
 
 def calls(seconds: list[float], beside: list[float | None], stage: Stage = Stage.LATENCY) -> list[Call]:
@@ -60,3 +62,39 @@ def test_few_rounds_and_calls_without_time() -> None:
     assert call_change("latency_energy", calls([1.0], [0.1]), calls([1.0], [0.1])).difference is None
     same = call_change("latency_p50", calls([1.0] * 6, REFERENCE), calls([1.0] * 6, REFERENCE))
     assert same.p == 1.0
+
+
+def test_the_noise_of_a_ratio_is_that_of_its_rounds() -> None:
+    """Ratios 1.1 times e to the power of 0, ±s, ±2s: their median absolute deviation is s."""
+    s, a = 0.01, [1.0, 2.0, 3.0, 4.0, 5.0]
+    away = [0.0, s, -s, 2 * s, -2 * s]
+    b = [1.1 * own * math.exp(one) for own, one in zip(a, away, strict=True)]
+    found = time_ratio(calls(a, REFERENCE[:5]), calls(b, REFERENCE[:5]))
+    assert found.ratio.value == pytest.approx(1.1)
+    assert found.noise == pytest.approx(math.sqrt(math.pi / 3) * 1.4826 * s / math.sqrt(5))
+    assert found.least == pytest.approx(math.exp(5 * found.noise) - 1)
+    assert found.fine
+    assert not found.slower  # five rounds have no interval
+    assert found.a == pytest.approx(3000.0)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "scatter", "slower"),
+    [
+        (1.10, 0.01, True),
+        (1.06, 0.01, True),
+        (1.04, 0.001, False),  # less than a twentieth
+        (1.10, 0.10, False),  # the interval holds 1, or the noise is too large
+        (0.90, 0.01, False),
+    ],
+)
+def test_what_counts_as_slower(ratio: float, scatter: float, slower: bool) -> None:
+    away = [scatter * (place - 4.5) / 4.5 for place in range(10)]
+    beside: list[float | None] = [0.1] * 10
+    b = [ratio * math.exp(one) for one in away]
+    assert time_ratio(calls([1.0] * 10, beside), calls(b, beside)).slower is slower
+
+
+def test_nothing_in_common_has_no_ratio() -> None:
+    with pytest.raises(ValueError, match="no calls that can be divided"):
+        time_ratio(calls([1.0], [0.1]), [])
