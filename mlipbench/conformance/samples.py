@@ -127,7 +127,7 @@ def _has_lattice(number: int) -> bool:
     from ase.data import reference_states
 
     state = reference_states[number]
-    return state is not None and state.get("symmetry") in _SYMMETRIES
+    return state is not None and state.get("symmetry") in _SYMMETRIES and "basis" not in state
 
 
 def _shown(elements: frozenset[int], metal: int, partner: int) -> list[int]:
