@@ -93,7 +93,8 @@ def permutation(subject: Subject) -> CheckResult:
         pairs.append(Pair(one, found, replace(expected, forces=_of(expected)[order])))
     fault = Fault(
         "another order of the atoms changes predictions",
-        "return forces in the order in which atoms were given, and undo what sorts them, for instance by element",
+        "return forces in the order in which atoms were given; a strict cap on neighbours, which takes the first of "
+        "equally distant ones, does this too",
     )
     return agree("permutation", subject, pairs, fault)
 
