@@ -24,6 +24,7 @@ class Kind(StrEnum):
     CONFIGURATION = "configuration"
     MANIFEST = "manifest"
     METRICS = "metrics"
+    POLICY = "policy"
 
 
 _MODELS: Final = {
@@ -35,6 +36,7 @@ _MODELS: Final = {
     Kind.CONFIGURATION: ("mlipbench.environments.configuration", "UserConfiguration"),
     Kind.MANIFEST: ("mlipbench.store.records", "Manifest"),
     Kind.METRICS: ("mlipbench.store.records", "MetricsFile"),
+    Kind.POLICY: ("mlipbench.gate.policy", "PolicyFile"),
 }
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mlipbench import __version__
-from mlipbench.cli import listing
+from mlipbench.cli import listing, schema
 from mlipbench.cli.app import main
 from mlipbench.errors import ExitCode, PrerequisiteError
 
@@ -26,6 +26,7 @@ HEAVY = ("torch", "pandas", "ase.io", "ase", "pyarrow", "scipy", "numpy", "rich"
         ["--help"],
         ["run", "--help"],
         ["compare", "--help"],
+        ["gate", "--help"],
         ["list", "models"],
         ["list", "suites"],
         ["list", "datasets"],
@@ -53,12 +54,12 @@ def test_lists(kind: listing.Kind, capsys: pytest.CaptureFixture[str]) -> None:
     assert all(row["name"] in text for row in rows)
 
 
-@pytest.mark.parametrize("kind", ["suite", "card", "dataset", "manifest", "metrics"])
-def test_schemas(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["schema", kind]) == 0
-    schema = json.loads(capsys.readouterr().out)
-    assert schema["type"] == "object"
-    assert schema["properties"]
+@pytest.mark.parametrize("kind", list(schema.Kind))
+def test_schemas(kind: schema.Kind, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema", kind.value]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["type"] == "object"
+    assert found["properties"]
 
 
 @pytest.mark.parametrize(
