@@ -21,7 +21,7 @@ CAPABILITIES = Capabilities(
     energy_reference=EnergyReference.TOTAL,
     cutoff=6.0,
 )
-CALLS = 120
+CALLS = 400
 SAMPLES = build_samples(CAPABILITIES.elements, CAPABILITIES)
 
 
