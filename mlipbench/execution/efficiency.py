@@ -160,6 +160,7 @@ class Contest:
         self._task = task
         self._reference = reference
         self._display = display
+        self._whole = True
 
     def run(self) -> None:
         """Measure; what becomes of it stands in the contenders.
@@ -167,15 +168,19 @@ class Contest:
         Raises:
             StorageError: Nothing can be written.
         """
-        self.compare()
+        self._rounds()
         self._throughput()
 
     def compare(self) -> None:
-        """Measure single structures alone.
+        """Measure energy and forces of single structures, and nothing else.
 
         Raises:
             StorageError: Nothing can be written.
         """
+        self._whole = False
+        self._rounds()
+
+    def _rounds(self) -> None:
         for contender in self._all:
             self._warm_up(contender)
         self._latency()
@@ -194,8 +199,9 @@ class Contest:
                 last = seconds[-3:]
                 if len(seconds) > len(last) and max(last) <= STABLE * min(last):
                     break
-            self._measure(contender, _Turn(Stage.WARM_UP, len(seconds), self._drawn(0, 1), first=True), ENERGY)
-            self._count(contender)
+            if self._whole:
+                self._measure(contender, _Turn(Stage.WARM_UP, len(seconds), self._drawn(0, 1), first=True), ENERGY)
+                self._count(contender)
         except StorageError:  # no model's fault
             raise
         except MlipbenchError as error:  # it cannot be loaded, or fails at once
@@ -236,12 +242,13 @@ class Contest:
                 ]
 
     def _single(self, contender: Contender, number: int, place: int) -> list[Call]:
-        """Take one model's turn with single structures: energy and forces, then the energy alone."""
+        """Take one model's turn with single structures: energy and forces, then, as a rule, the energy alone."""
         before = contender.spent
         both = _Turn(Stage.LATENCY, number, self._drawn(number, self._task.calls + 1), untimed=1, turn=place)
         alone = _Turn(Stage.ENERGY, number, both.places[:1], turn=place)
         try:
-            calls = [*self._measure(contender, both, BOTH), *self._measure(contender, alone, ENERGY)]
+            calls = self._measure(contender, both, BOTH)
+            calls += self._measure(contender, alone, ENERGY) if self._whole else []
         except TurnFailed as error:
             contender.error = error
             self._display.note(f"{contender.name}: round {number + 1}: {error.problem}")

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from mlipbench.structures import StructureBatch
     from mlipbench.suite.tasks import EfficiencyTask
 
-ROUNDS: Final = 10
-"""Rounds measured at once."""
-MOST_ROUNDS: Final = 40
+BLOCKS: Final = (10, 30, 80)
+"""Rounds measured at once, one block after the other while the noise is too large."""
+MOST_ROUNDS: Final = sum(BLOCKS)
 _PATIENCE: Final = 10.0
 """What is allowed for these rounds, over the seconds that the task gives a model."""
 
@@ -80,8 +80,9 @@ def measure_sides(
     """Measure each model of a plan beside an older version of itself, each in a worker of its own.
 
     The newer version is what is installed. The older one has its own card where its packages ship one, and the same
-    weights where a recipe trains them. Rounds go on, by ten up to forty, until a twentieth of difference is five times
-    what their scatter makes uncertain.
+    weights where a recipe trains them. A turn is one call that counts, after one that does not, so that what disturbs
+    the machine falls on both versions. Rounds go on, from 10 to 40 and 120, until a twentieth of difference is five
+    times what their scatter makes uncertain.
 
     Args:
         plan: The plan of a suite with the task ``efficiency``.
@@ -160,9 +161,10 @@ class Pair:
 
     def measure(self, task: EfficiencyTask, threads: int, display: Display) -> tuple[str | None, bool]:
         """Measure until it is enough; return why there are no times, and whether the newer version is to blame."""
-        for begun in range(0, MOST_ROUNDS, ROUNDS):
+        begun = 0
+        for rounds in BLOCKS:
             both = [Contender(*one) for one in zip(self.names, self.predictors, strict=True)]
-            Contest(both, self.structures, _rounds(task, begun), both[0], threads, display).compare()
+            Contest(both, self.structures, _block(task, begun, rounds), both[0], threads, display).compare()
             base, head = (one.error for one in both)
             if isinstance(head, PrerequisiteError):
                 raise head
@@ -174,14 +176,14 @@ class Pair:
                 own.extend(replace(call, round=call.round + begun) for call in one.calls if call.stage is Stage.LATENCY)
             if time_ratio(*self.calls).fine:
                 break
+            begun += rounds
         return None, False
 
 
-def _rounds(task: EfficiencyTask, begun: int) -> EfficiencyTask:
+def _block(task: EfficiencyTask, begun: int, rounds: int) -> EfficiencyTask:
     """Return the task for the next rounds, with structures and movements of their own."""
-    return task.model_copy(
-        update={"rounds": ROUNDS, "seed": task.seed + begun, "seconds": _PATIENCE * task.seconds, "batch": 1}
-    )
+    seconds = _PATIENCE * task.seconds
+    return task.model_copy(update={"rounds": rounds, "calls": 1, "seed": task.seed + begun, "seconds": seconds})
 
 
 def _older(run: RunPlan, base: Revision) -> RunPlan:
