@@ -13,8 +13,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +24,7 @@ from mlipbench.errors import MlipbenchError, StorageError, WorkerError
 from mlipbench.execution.failures import WorkerLostError, as_error
 from mlipbench.execution.requests import count_message, measure_message
 from mlipbench.execution.watch import machine_limit
+from mlipbench.machine import processors_of_rounds
 from mlipbench.models.interface import Property
 from mlipbench.protocol import MessageKind
 
@@ -346,24 +345,6 @@ class Contest:
         """Return the bytes that a worker may hold beside those of the others."""
         others = sum(one.predictor.resident() for one in self._all if one is not contender)
         return max(machine_limit() - others, 0)
-
-
-def processors_of_rounds(threads: int) -> list[list[int]]:
-    """Return the processors of one round after the other, which begin anew after the last.
-
-    Args:
-        threads: Threads of a worker.
-
-    Returns:
-        Nothing where threads need all processors that this process may use, or where the system does not let a
-        process choose.
-    """
-    if sys.platform != "linux":
-        return []
-    usable = sorted(os.sched_getaffinity(0))
-    if threads >= len(usable):
-        return []
-    return [[usable[(first + place) % len(usable)] for place in range(threads)] for first in range(len(usable))]
 
 
 def _times(of_round: Mapping[Contender, list[Call]], contender: Contender | None) -> dict[tuple[Stage, int], float]:

@@ -1,17 +1,17 @@
 """Which processors the models of a round are measured on."""
 
+import os
 import sys
 
 import pytest
 
-from mlipbench.execution import efficiency
-from mlipbench.execution.efficiency import processors_of_rounds
+from mlipbench.machine import processors_of_rounds
 
 
 @pytest.fixture
 def four(monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(efficiency.os, "sched_getaffinity", lambda _: {7, 2, 3, 5}, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {7, 2, 3, 5}, raising=False)
 
 
 @pytest.mark.parametrize(
