@@ -57,9 +57,12 @@ def doctor(  # noqa: PLR0913 - options
     card = load_card(model, trust=trust)
     location = options.data_location(data_root)
     with open_display(display) as shown, tempfile.TemporaryDirectory(prefix="mlipbench-") as folder:
-        environment = _environment(card.environment, location.cache, shown, isolated=isolated, consent=yes)
-        spec = _spec(environment, Path(folder) / "log.txt", memory_limit, timeout)
-        found = examine(find_patient(card, Choice(dataset, device), spec, location), shown)
+
+        def prepare() -> "WorkerSpec":
+            environment = _environment(card.environment, location.cache, shown, isolated=isolated, consent=yes)
+            return _spec(environment, Path(folder) / "log.txt", memory_limit, timeout)
+
+        found = examine(find_patient(card, Choice(dataset, device), prepare, location), shown)
     emit_json(found.as_dict()) if json else _show(found)
     return int(ExitCode.NEGATIVE_VERDICT if found.failed else ExitCode.DONE)
 

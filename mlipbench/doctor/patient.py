@@ -20,7 +20,7 @@ from mlipbench.recipe import ReferenceKind
 from mlipbench.runner.fitting import fit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from mlipbench.checkpoint import CheckpointRecord
     from mlipbench.datasets.prepare import DataLocation
@@ -76,13 +76,13 @@ class _Weights:
     references: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
 
 
-def find_patient(card: ModelCard, choice: Choice, spec: WorkerSpec, location: DataLocation) -> Patient:
+def find_patient(card: ModelCard, choice: Choice, prepare: Callable[[], WorkerSpec], location: DataLocation) -> Patient:
     """Return what is loaded for a card, fitted first where it has to be.
 
     Args:
         card: The model.
         choice: What of it is examined.
-        spec: How workers are started.
+        prepare: Returns how workers are started, once nothing else stands in the way: an environment may be built.
         location: Where data are, for models that are fitted.
 
     Raises:
@@ -93,9 +93,13 @@ def find_patient(card: ModelCard, choice: Choice, spec: WorkerSpec, location: Da
     capabilities = card.declared()
     device = _device(card, choice.device)
     if card.fitted:
-        weights = _fitted(card, choice.dataset or FITTED_TO, spec, location)
+        dataset = choice.dataset or FITTED_TO
+        split = _fit_split(dataset, location)
+        spec = prepare()
+        weights = _Weights(dataset, frozenset(split.elements), fit(card, split, spec))
     else:
         weights = _loaded(card, choice.dataset)
+        spec = prepare()
     bound = card.checkpoint_for(weights.dataset)
     model = LoadModel(
         adapter=adapter_target(card),
@@ -123,12 +127,11 @@ def _device(card: ModelCard, wanted: str | None) -> str:
     return device
 
 
-def _fitted(card: ModelCard, dataset: str, spec: WorkerSpec, location: DataLocation) -> _Weights:
+def _fit_split(dataset: str, location: DataLocation) -> Split:
     entry = load_entry(dataset)
     if entry.fit_split is None:
         raise ConfigError(f"the dataset {dataset!r} has no split to fit to", where="--dataset", remedy="name another")
-    split: Split = open_split(entry, entry.fit_split, location)
-    return _Weights(dataset, frozenset(split.elements), fit(card, split, spec))
+    return open_split(entry, entry.fit_split, location)
 
 
 def _loaded(card: ModelCard, dataset: str | None) -> _Weights:

@@ -87,7 +87,7 @@ def load_subject(
     """
     spec = WorkerSpec(python=Path(sys.executable), log=Path(os.devnull))
     found = load_card(card, trust=True)  # whoever runs a test file trusts what it names
-    patient = find_patient(found, Choice(dataset, device), spec, DataLocation(None, default_cache()))
+    patient = find_patient(found, Choice(dataset, device), lambda: spec, DataLocation(None, default_cache()))
     return Subject(
         adapter=_loaded(patient.model),
         capabilities=patient.examination.capabilities,
