@@ -19,7 +19,8 @@ from mlipbench.status import CheckStatus  # noqa: E402
 
 pytestmark = pytest.mark.torch
 REFERENCE = {1: -3.0, 8: -5.0, 29: -4.0}
-CASES = [("painn", "float32"), ("painn", "float64"), ("schnet", "float32"), ("cgcnn", "float64")]
+SLOW = [pytest.param(*case, marks=pytest.mark.slow) for case in (("painn", "float32"), ("cgcnn", "float64"))]
+CASES = [("painn", "float64"), ("schnet", "float32"), *SLOW]
 
 
 def stirred(adapter):
