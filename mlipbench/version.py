@@ -14,7 +14,6 @@ _SUFFIXES = (".py", ".yaml")
 _VERSION = re.compile(r'^__version__ = "([^"]+)"', re.MULTILINE)
 
 
-@cache
 def code_version(package: Path = PACKAGE) -> str:
     """Return the released version and a hash of the code, such as ``0.1.0+3f9c2a7d41b8``.
 
@@ -24,6 +23,11 @@ def code_version(package: Path = PACKAGE) -> str:
     Args:
         package: Folder of an mlipbench, by default the one that runs.
     """
+    return _version_of(package)
+
+
+@cache
+def _version_of(package: Path) -> str:
     digest = hashlib.sha256()
     for name in sorted(_sources(package)):
         content = (package / name).read_bytes()

@@ -14,7 +14,7 @@ from mlipbench.conformance.constants import stress_factor
 from mlipbench.conformance.finite import slope
 from mlipbench.conformance.result import Measured, failed, judged, not_applicable, not_supported, passed
 from mlipbench.conformance.symmetry import VOIGT
-from mlipbench.conformance.units import DIRECT
+from mlipbench.conformance.units import DIRECT, SCATTER, SIGNAL, common_factor
 from mlipbench.models.interface import Property
 
 if TYPE_CHECKING:
@@ -30,12 +30,8 @@ SLOPE: Final = 5e-3
 LEAST: Final = 1e-5
 """eV/Å³, the stated tolerance of a component, beside `SLOPE` of the largest."""
 _NORMAL: Final = 3
-_SCATTER: Final = 0.02
-_SIGNAL: Final = 20.0
 _NAMES: Final = ("xx", "yy", "zz", "yz", "xz", "xy")
 _NO_STRESS: Final = "the card declares no stress"
-_LOOSE: Final = 0.2
-"""The part of a stress that the derivative may leave for its factor to be taken out first."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,7 +70,7 @@ def stress_units(subject: Subject) -> CheckResult:
     if not subject.crystals:
         return not_supported("stress_units", NONE_TAKEN)
     found = [strained(subject, one) for one in subject.crystals]
-    clear = [one for one in found if one.uncertainty * _SIGNAL < 1]
+    clear = [one for one in found if one.uncertainty * SIGNAL < 1]
     return _judge_slopes(clear) if clear else _without_strain(found)
 
 
@@ -87,10 +83,10 @@ def _judge_slopes(clear: Sequence[Strained]) -> CheckResult:
     measured = Measured(float(np.abs(factors - 1).max()), allowed)
     if measured.within:
         return passed("stress_units", measured, f"slope {middle:.5f} over {len(clear)} crystals")
-    if _alike(factors / volumes) and np.ptp(volumes) > _SCATTER * volumes.max():
+    if _alike(factors / volumes) and np.ptp(volumes) > SCATTER * volumes.max():
         problem, remedy = "the stress is the virial, not divided by the volume", "divide by the volume of the cell"
         unit = float(np.median(factors / volumes))
-        if abs(unit - 1) > _SCATTER:
+        if abs(unit - 1) > SCATTER:
             problem, remedy = f"{problem}; {stress_factor(unit).problem}", f"{remedy}, and {stress_factor(unit).remedy}"
     elif _alike(factors):
         factor = stress_factor(middle)
@@ -162,16 +158,14 @@ def _without_strain(found: Sequence[Strained]) -> CheckResult:
 
 def _alike(factors: FloatArray) -> bool:
     middle = float(np.median(factors))
-    return bool(np.all(np.abs(factors - middle) <= _SCATTER * abs(middle)))
+    return bool(np.all(np.abs(factors - middle) <= SCATTER * abs(middle)))
 
 
 def _factor(found: Strained) -> float:
     """Return the factor of xx, yy and zz; one where they are not all too large by the same."""
-    if found.uncertainty * _SIGNAL >= 1:
+    if found.uncertainty * SIGNAL >= 1:
         return 1.0
-    factor = found.diagonal_factor
-    rest = np.linalg.norm(found.told[:_NORMAL] - factor * found.measured[:_NORMAL])
-    return factor if factor and rest <= _LOOSE * np.linalg.norm(found.told[:_NORMAL]) else 1.0
+    return common_factor(found.told[:_NORMAL], found.measured[:_NORMAL]) or 1.0
 
 
 def _explain(told: FloatArray, measured: FloatArray, allowed: float) -> tuple[str, str]:

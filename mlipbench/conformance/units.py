@@ -26,12 +26,12 @@ DIRECT: Final = "the card declares forces of their own (`forces: direct`), which
 SLOPE: Final = 5e-3
 """How far the slope of forces on -dE/dx may be from one (nequip's relative tolerance for forces)."""
 _DIRECTIONS: Final = 2
-_SCATTER: Final = 0.02
+SCATTER: Final = 0.02
 """How far slopes of different structures may be apart to count as one factor."""
-_SIGNAL: Final = 20.0
+SIGNAL: Final = 20.0
 """A gradient counts where it is so many times its error."""
 _LOOSE: Final = 0.2
-"""The part of forces that a gradient may leave for its factor to be taken out first."""
+"""The part of what is told that a derivative may leave for its factor to be taken out first."""
 _LEAST: Final = {"float64": 1e-4, "float32": 2e-3}
 """eV/Å, the stated tolerance of a component of the gradient, beside `SLOPE` of the largest."""
 
@@ -66,7 +66,7 @@ class Along:
     @property
     def signal(self) -> bool:
         """Whether the gradient is clear of its error."""
-        return bool(np.linalg.norm(self.gradient) > _SIGNAL * np.linalg.norm(self.error))
+        return bool(np.linalg.norm(self.gradient) > SIGNAL * np.linalg.norm(self.error))
 
     @property
     def uncertainty(self) -> float:
@@ -118,7 +118,7 @@ def force_gradient(subject: Subject) -> CheckResult:
     for one in structures:
         forces = _forces(subject, one)
         gradient, error = gradient_of(subject, one)
-        factor = _factor(forces, gradient)
+        factor = common_factor(forces, gradient)
         missed = np.abs(forces / abs(factor) - np.sign(factor) * gradient) if factor else np.abs(forces)
         stated = _LEAST[subject.dtype] + SLOPE * float(np.abs(gradient).max())
         allowed = np.maximum(stated, NOISE_FACTOR * error)
@@ -185,18 +185,23 @@ def _without_gradient(found: Sequence[Along]) -> CheckResult:
 
 def _one_value(values: FloatArray, middle: float) -> bool:
     """Return whether nearly all of some numbers are one number; one that a discontinuity spoils may be out."""
-    out = int(np.sum(np.abs(values - middle) > _SCATTER * abs(middle)))
+    out = int(np.sum(np.abs(values - middle) > SCATTER * abs(middle)))
     return out <= len(values) // 4
 
 
-def _factor(forces: FloatArray, gradient: FloatArray) -> float:
-    """Return the slope of forces on a gradient; one where the gradient is nothing or does not tell them."""
-    squared = float(np.sum(gradient * gradient))
+def common_factor(told: FloatArray, true: FloatArray) -> float:
+    """Return the slope of what a model tells on the derivative; one where that is nothing or does not tell it.
+
+    Args:
+        told: Forces or components of the stress, of any shape.
+        true: The derivative that they should be, same shape.
+    """
+    squared = float(np.sum(true * true))
     if squared == 0 or not np.isfinite(squared):
         return 1.0
-    factor = float(np.sum(forces * gradient)) / squared
-    rest = np.linalg.norm(forces - factor * gradient)
-    return factor if rest <= _LOOSE * np.linalg.norm(forces) else 1.0
+    factor = float(np.sum(told * true)) / squared
+    rest = np.linalg.norm(told - factor * true)
+    return factor if rest <= _LOOSE * np.linalg.norm(told) else 1.0
 
 
 def _explain(forces: FloatArray, gradient: FloatArray, allowed: float) -> tuple[str, str]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from mlipbench.conformance.catalogue import CHECKS
 from mlipbench.conformance.result import CheckResult, failed
 from mlipbench.errors import WorkerError
-from mlipbench.execution.client import WorkerClient, loaded_client
+from mlipbench.execution.client import loaded_client
+from mlipbench.execution.evaluate import Predictor
 from mlipbench.execution.failures import WorkerLostError, as_error
 from mlipbench.execution.requests import examine_message
 from mlipbench.protocol import MessageKind
@@ -69,39 +70,24 @@ class Diagnosis:
         return {**place, "seconds": round(self.seconds, 3), "failed": len(self.failed), "checks": checks}
 
 
-class _Ward:
-    """Keeps one worker with the model loaded, and starts another one where a check has ended it."""
+def _made(name: str, patient: Patient, ward: Predictor) -> CheckResult:
+    """Return what one check found; a worker that it has ended is started again for the next one.
 
-    def __init__(self, patient: Patient) -> None:
-        self._patient = patient
-        self._client: WorkerClient | None = None
-
-    def make(self, name: str) -> CheckResult:
-        """Make one check.
-
-        Raises:
-            MlipbenchError: The model cannot be loaded.
-        """
-        patient = self._patient
-        if self._client is None:
-            self._client = loaded_client(patient.spec, patient.model)
-        try:
-            reply = self._client.request(examine_message(name, patient.examination, patient.spec.threads))
-        except WorkerLostError as error:
-            self.close()
-            return failed(name, f"the process of the model was lost: {error.problem}",
-                          "run the structures of this check one by one in a debugger")  # fmt: skip
-        if reply.kind == MessageKind.FAILED:
-            return failed(name, as_error(reply).problem, "this ended the check; mend it in the adapter")
-        if reply.kind != MessageKind.EXAMINED:
-            raise WorkerError(f"worker answered an examination with {reply.kind!r}")
-        return CheckResult.of_header(reply.header)
-
-    def close(self) -> None:
-        """End the worker."""
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
+    Raises:
+        MlipbenchError: The model cannot be loaded.
+    """
+    client = ward.client()
+    try:
+        reply = client.request(examine_message(name, patient.examination, patient.spec.threads))
+    except WorkerLostError as error:
+        ward.close()
+        return failed(name, f"the process of the model was lost: {error.problem}",
+                      "run the structures of this check one by one in a debugger")  # fmt: skip
+    if reply.kind == MessageKind.FAILED:
+        return failed(name, as_error(reply).problem, "this ended the check; mend it in the adapter")
+    if reply.kind != MessageKind.EXAMINED:
+        raise WorkerError(f"worker answered an examination with {reply.kind!r}")
+    return CheckResult.of_header(reply.header)
 
 
 def examine(patient: Patient, display: Display) -> Diagnosis:
@@ -112,16 +98,13 @@ def examine(patient: Patient, display: Display) -> Diagnosis:
     """
     begun = time.monotonic()
     findings = []
-    ward = _Ward(patient)
     display.begin(patient.name, len(CHECKS), "checks")
-    try:
+    with Predictor(lambda: loaded_client(patient.spec, patient.model)) as ward:
         for check in CHECKS.values():
             start = time.monotonic()
-            result = ward.make(check.name)
+            result = _made(check.name, patient, ward)
             findings.append(Finding(result, check.group, time.monotonic() - start))
             display.advance(1, int(result.status is CheckStatus.FAILED))
-    finally:
-        ward.close()
     seconds = time.monotonic() - begun
     model = patient.model
     found = Diagnosis(patient.name, patient.dataset, model.device, model.dtype, tuple(findings), seconds)

@@ -159,7 +159,6 @@ class Contest:
         self._task = task
         self._reference = reference
         self._display = display
-        self._whole = True
 
     def run(self) -> None:
         """Measure; what becomes of it stands in the contenders.
@@ -167,7 +166,7 @@ class Contest:
         Raises:
             StorageError: Nothing can be written.
         """
-        self._rounds()
+        self._rounds(whole=True)
         self._throughput()
 
     def compare(self) -> None:
@@ -176,15 +175,15 @@ class Contest:
         Raises:
             StorageError: Nothing can be written.
         """
-        self._whole = False
-        self._rounds()
+        self._rounds(whole=False)
 
-    def _rounds(self) -> None:
+    def _rounds(self, *, whole: bool) -> None:
+        """Warm all models up and let them take turns; `whole` has energies alone timed and operations counted, too."""
         for contender in self._all:
-            self._warm_up(contender)
-        self._latency()
+            self._warm_up(contender, whole=whole)
+        self._latency(whole=whole)
 
-    def _warm_up(self, contender: Contender) -> None:
+    def _warm_up(self, contender: Contender, *, whole: bool) -> None:
         """Call a model until its calls take equally long; the first call of all is kept apart."""
         seconds: list[float] = []
         try:
@@ -198,7 +197,7 @@ class Contest:
                 last = seconds[-3:]
                 if len(seconds) > len(last) and max(last) <= STABLE * min(last):
                     break
-            if self._whole:
+            if whole:
                 self._measure(contender, _Turn(Stage.WARM_UP, len(seconds), self._drawn(0, 1), first=True), ENERGY)
                 self._count(contender)
         except StorageError:  # no model's fault
@@ -224,14 +223,14 @@ class Contest:
             contender.predictor.close()
             contender.facts = str(error)
 
-    def _latency(self) -> None:
+    def _latency(self, *, whole: bool) -> None:
         """Let the models take turns with single structures."""
         for number in range(self._task.rounds):
             present = [one for one in self._order(number) if self._has_time(one)]
             if not any(one.counted for one in present):
                 return
             self._display.advance(1)
-            of_round = {one: self._single(one, number, turn) for turn, one in enumerate(present)}
+            of_round = {one: self._single(one, number, turn, whole=whole) for turn, one in enumerate(present)}
             for contender, calls in of_round.items():
                 reference, baseline = (_times(of_round, other) for other in (self._reference, contender.baseline))
                 contender.calls += [
@@ -240,14 +239,14 @@ class Contest:
                     for key in [(call.stage, call.call)]
                 ]
 
-    def _single(self, contender: Contender, number: int, place: int) -> list[Call]:
-        """Take one model's turn with single structures: energy and forces, then, as a rule, the energy alone."""
+    def _single(self, contender: Contender, number: int, place: int, *, whole: bool) -> list[Call]:
+        """Take one model's turn with single structures: energy and forces, then, where `whole`, the energy alone."""
         before = contender.spent
         both = _Turn(Stage.LATENCY, number, self._drawn(number, self._task.calls + 1), untimed=1, turn=place)
         alone = _Turn(Stage.ENERGY, number, both.places[:1], turn=place)
         try:
             calls = self._measure(contender, both, BOTH)
-            calls += self._measure(contender, alone, ENERGY) if self._whole else []
+            calls += self._measure(contender, alone, ENERGY) if whole else []
         except TurnFailed as error:
             contender.error = error
             self._display.note(f"{contender.name}: round {number + 1}: {error.problem}")

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import Field
 
-from mlipbench.comparison.collect import METRICS, RunRecord, read_run
+from mlipbench.comparison.collect import RunRecord, read_run
 from mlipbench.errors import ConfigError, NothingSelectedError, PrerequisiteError, ResultsError
+from mlipbench.gate.findings import run_title
 from mlipbench.metrics.catalogue import TASK_METRICS
 from mlipbench.status import Task
 from mlipbench.store.files import write_atomically
@@ -151,9 +152,8 @@ def by_key(runs: Sequence[RunRecord], where: str) -> dict[tuple[str, str, int | 
 
 
 def named(run: RunRecord) -> str:
-    """Return what a run is called: model, variant where it has a name, seed where it is not 0."""
-    variant = "" if run.variant in {"default", ""} else f" {run.variant}"
-    return f"{run.model}{variant}{f' seed {run.seed}' if run.seed else ''}"
+    """Return what a run is called."""
+    return run_title(run.model, run.variant, run.seed)
 
 
 def _packed(run: RunRecord) -> dict[str, Any]:
@@ -217,7 +217,7 @@ def _unpacked(run: BaselineRun, folder: Path) -> RunRecord:
         pq.write_table(pa.table(columns), path)
     found = read_run(folder)
     if found is None:
-        raise ResultsError("a run is not finished", file=folder / METRICS)
+        raise ResultsError("a run is not finished")
     return found
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mlipbench.comparison.changes import Place
-    from mlipbench.comparison.comparing import ComparedMetric
+    from mlipbench.comparison.comparing import ComparedMetric, Comparison
 
 
 class State(StrEnum):
@@ -23,8 +23,10 @@ class State(StrEnum):
     UNCHANGED = "unchanged"  # no change, none that can be told from noise, or one that is tolerated
 
 
-JUDGED = frozenset({State.REGRESSION, State.WARNING, State.IMPROVED, State.UNCHANGED})
-"""States of things that were measured and compared."""
+def run_title(model: str, variant: str, seed: int | None) -> str:
+    """Return what a run is called: its model, the variant where it has a name, and the seed where it is not 0."""
+    name = "" if variant in {"default", ""} else f" {variant}"
+    return f"{model}{name}{f' seed {seed}' if seed else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,8 @@ class Finding:
         about: What it is about: a metric, or a fact such as ``failed structures``.
         said: What was found, in words.
         place: Task, dataset, split and metric, where it is about a metric or a split; the metric of a split is empty.
-        row: The comparison, where it is about a metric.
+        row: What was compared, where it is about a metric.
+        comparison: The comparison that `row` is of.
         tolerance: The largest change for the worse that is tolerated, in the metric's unit.
         measured: Whether it rests on numbers of both sides.
     """
@@ -48,5 +51,6 @@ class Finding:
     said: str
     place: Place | None = None
     row: ComparedMetric | None = None
+    comparison: Comparison | None = None
     tolerance: float | None = None
     measured: bool = False

@@ -110,34 +110,33 @@ def _metrics(comparison: Comparison, policy: Policy) -> Iterator[Finding]:
             continue
         if rule is None or row.verdict is Verdict.NOT_COMPARABLE or place not in base:
             said = "; ".join(row.notes) or "this version of mlipbench knows no such metric"
-            yield Finding(State.NOT_COMPARABLE, name, place.metric, said, place, row)
+            yield Finding(State.NOT_COMPARABLE, name, place.metric, said, place, row, comparison)
         elif place not in head:
-            state = _bad(rule)
-            yield Finding(state, name, place.metric, f"the number is lost: {'; '.join(row.notes)}", place, row)
+            said = f"the number is lost: {'; '.join(row.notes)}"
+            yield Finding(_bad(rule), name, place.metric, said, place, row, comparison)
         elif row.verdict not in COMPARED or row.change is None or row.change.difference is None:
-            yield Finding(State.NOT_JUDGED, name, place.metric, "; ".join(row.notes), place, row)
+            yield Finding(State.NOT_JUDGED, name, place.metric, "; ".join(row.notes), place, row, comparison)
         else:
-            yield _compared(row, row.change.difference.value, base[place], rule, name)
+            value = base[place].value if row.change.a is None else row.change.a
+            tolerance = rule.tolerance(value or 0.0)
+            state, said = _compared(row, row.change.difference.value, tolerance, rule)
+            measured = state is not State.NOT_JUDGED
+            yield Finding(state, name, place.metric, said, place, row, comparison, tolerance, measured)
 
 
-def _compared(row: ComparedMetric, difference: float, base: MetricRecord, rule: Rule, name: str) -> Finding:
-    value = row.change.a if row.change is not None and row.change.a is not None else base.value or 0.0
-    tolerance, worsening = rule.tolerance(value), rule.worsening(difference)
-    measured = True
+def _compared(row: ComparedMetric, difference: float, tolerance: float, rule: Rule) -> tuple[State, str]:
+    """Return what became of a metric that was compared, and in which words."""
+    worsening = rule.worsening(difference)
     if difference == 0.0:
-        state, said = State.UNCHANGED, "the same"
-    elif row.verdict in _UNKNOWN or (row.verdict not in _FOUND and worsening > tolerance and _boundless(row)):
-        said = f"changed, and nothing tells whether by chance ({'; '.join(row.notes) or row.verdict.value})"
-        state, measured = State.NOT_JUDGED, False
-    elif row.verdict not in _FOUND:
-        state, said = State.UNCHANGED, "not distinguishable"
-    elif worsening > tolerance:
-        state, said = _bad(rule), "worse"
-    elif worsening > 0.0:
-        state, said = State.UNCHANGED, "worse by no more than is tolerated"
-    else:
-        state, said = State.IMPROVED, "better"
-    return Finding(state, name, row.place.metric, said, row.place, row, tolerance, measured)
+        return State.UNCHANGED, "the same"
+    if row.verdict in _UNKNOWN or (row.verdict not in _FOUND and worsening > tolerance and _boundless(row)):
+        why = "; ".join(row.notes) or row.verdict.value
+        return State.NOT_JUDGED, f"changed, and nothing tells whether by chance ({why})"
+    if row.verdict not in _FOUND:
+        return State.UNCHANGED, "not distinguishable"
+    if worsening > tolerance:
+        return _bad(rule), "worse"
+    return (State.UNCHANGED, "worse by no more than is tolerated") if worsening > 0.0 else (State.IMPROVED, "better")
 
 
 def _boundless(row: ComparedMetric) -> bool:

@@ -36,13 +36,13 @@ def to_markdown(gate: Gate) -> str:
     parts += [f"- {escape_markdown(problem)}" for problem in gate.problems]
     for state, title in _SECTIONS:
         if found := gate.of(state):
-            parts.append(f"### {title}\n\n{_table(_HEAD, [_row(finding, gate) for finding in found])}")
+            parts.append(f"### {title}\n\n{_table(_HEAD, [_row(finding) for finding in found])}")
     if aside := list(_not_comparable(gate)):
         parts.append("### Not comparable\n\n" + "\n".join(aside))
     if worst := _worst(gate):
         parts.append(f"### Structures that got worse\n\n{_table(_WORST, worst)}")
     if unchanged := gate.of(State.UNCHANGED):
-        rows = _table(_HEAD, [_row(finding, gate) for finding in unchanged])
+        rows = _table(_HEAD, [_row(finding) for finding in unchanged])
         head = f"<details><summary>Unchanged: {len(unchanged)}</summary>"
         parts.append(f"{head}\n\n{rows}\n\n</details>")
     if repeat := list(_commands(gate)):
@@ -54,7 +54,7 @@ def to_text(gate: Gate) -> str:
     """Return what a gate found as lines for a terminal: what is not unchanged, and the verdict."""
     lines = []
     for state, _ in _SECTIONS:
-        lines += [f"{state.value}: {_as_line(finding, gate)}" for finding in gate.of(state)]
+        lines += [f"{state.value}: {_as_line(finding)}" for finding in gate.of(state)]
     if aside := len(gate.of(State.NOT_COMPARABLE)):
         lines += [f"not comparable: {line}" for line in _grouped(gate)]
         lines.append(f"{aside} numbers were not comparable")
@@ -84,7 +84,7 @@ def as_annotations(gate: Gate) -> Iterator[str]:
     for finding in gate.findings:
         if kind := _ANNOTATION.get(finding.state):
             title = _escaped(f"mlipbench: {finding.state.value}", ":,")
-            yield f"::{kind} title={title}::{_escaped(_as_line(finding, gate))}"
+            yield f"::{kind} title={title}::{_escaped(_as_line(finding))}"
 
 
 def _escaped(text: str, more: str = "") -> str:
@@ -109,12 +109,11 @@ def _sources(gate: Gate) -> str:
     return " ".join(said)
 
 
-def _row(finding: Finding, gate: Gate) -> list[str]:
+def _row(finding: Finding) -> list[str]:
     where = "" if finding.place is None else f"{finding.place.dataset}/{finding.place.split}"
-    comparison = _comparison(finding, gate)
-    if finding.row is None or comparison is None:
+    if finding.row is None or finding.comparison is None:
         return [finding.run, where, finding.about, "", "", "", "", finding.said]
-    numbers = shown(finding.row, comparison)
+    numbers = shown(finding.row, finding.comparison)
     unit = f" {numbers.unit}" if numbers.unit else ""
     values = [f"{value}{unit}" if value else "" for value in (numbers.a, numbers.b)]
     change = numbers.relative or (f"{numbers.change}{unit}" if numbers.change else "")
@@ -136,15 +135,10 @@ def _tolerated(finding: Finding, unit: str) -> str:
     return f"{100.0 * finding.tolerance:.3g} points" if share else f"{finding.tolerance:.3g}"
 
 
-def _as_line(finding: Finding, gate: Gate) -> str:
-    run, where, about, base, now, change, tolerated, said = _row(finding, gate)
+def _as_line(finding: Finding) -> str:
+    run, where, about, base, now, change, tolerated, said = _row(finding)
     numbers = f"{base} -> {now} ({change}; tolerated {tolerated}): " if base and now else ""
     return f"{': '.join(filter(None, (run, where, about)))}: {numbers}{said}"
-
-
-def _comparison(finding: Finding, gate: Gate) -> Comparison | None:
-    """Return the comparison that a finding rests on."""
-    return next((one for one in gate.comparisons if any(row is finding.row for row in one.metrics)), None)
 
 
 def _grouped(gate: Gate) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlipbench.comparison.changes import Place
-from mlipbench.gate.findings import Finding, State
+from mlipbench.gate.findings import Finding, State, run_title
 from mlipbench.status import Task
 
 if TYPE_CHECKING:
@@ -35,9 +35,8 @@ def judge_times(first: Sequence[SideBySide], again: Sequence[SideBySide]) -> Ite
     confirmed = {one.key: one for one in again}
     for one in first:
         state, said = _judged(one, confirmed.get(one.key))
-        variant = "" if one.variant == "default" else f" {one.variant}"
         place = Place(Task.EFFICIENCY.value, one.dataset, one.split, LATENCY)
-        name = f"{one.model}{variant}{f' seed {one.seed}' if one.seed else ''}"
+        name = run_title(one.model, one.variant, one.seed)
         measured = state is not State.NOT_COMPARABLE
         yield Finding(state, name, "time of one structure", said, place, measured=measured)
 

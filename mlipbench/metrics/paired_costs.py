@@ -38,8 +38,6 @@ SLOWER: Final = 0.05
 """Share by which a model must be slower to count as slower."""
 CERTAIN: Final = 5.0
 """Times its noise that a change of a time must be."""
-_DEVIATION: Final = 1.4826
-"""Standard deviations of a normal distribution that its median absolute deviation is a part of."""
 _IN_ROUNDS: Final = (Stage.LATENCY, Stage.ENERGY)
 
 
@@ -101,7 +99,7 @@ def time_ratio(a: Sequence[Call], b: Sequence[Call]) -> TimeRatio:
     """Return the ratio of the times of two models that took turns, as `call_change` has it, with its noise.
 
     The noise is that of Hodges and Lehmann's estimate of n normal numbers, ``1.023 s / sqrt(n)`` (its asymptotic
-    efficiency is 3/π), s being the scatter of the rounds' ratios: 1.4826 times their median absolute deviation.
+    efficiency is 3/π), s being the scatter of the rounds' ratios by their median absolute deviation.
 
     Args:
         a: Calls of A with single structures.
@@ -110,12 +108,14 @@ def time_ratio(a: Sequence[Call], b: Sequence[Call]) -> TimeRatio:
     Raises:
         ValueError: There are no calls in common.
     """
+    from scipy.stats import median_abs_deviation
+
     change = call_change("latency_p50", a, b)
     if change.a is None or change.b is None or change.relative is None:
         raise ValueError(change.reason or "nothing was timed")
     first, second, rounds = _paired("latency_p50", a, b)
     middles = medians_of_rounds(np.log(second / first), rounds)
-    scatter = _DEVIATION * float(np.median(np.abs(middles - np.median(middles))))
+    scatter = float(median_abs_deviation(middles, scale="normal"))
     ends = (None if end is None else end + 1.0 for end in change.relative[1:])
     noise = math.sqrt(math.pi / 3.0) * scatter / math.sqrt(len(middles))
     return TimeRatio(change.a, change.b, Estimate(change.relative.value + 1.0, *ends), noise, change.n)

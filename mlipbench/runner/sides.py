@@ -126,7 +126,7 @@ class _Measurement:
         if split.dataset in run.trainings:
             ensure_trained(run.trainings[split.dataset], self.display, trust=run.trusted)
         with TemporaryDirectory(prefix="mlipbench-sides-") as folder, ExitStack() as workers:
-            older = self._session(Path(folder, "base"), _older(run, self.base), code_of(self.base))
+            older = self._session(Path(folder, "base"), _older(run, self.base), _code_of(self.base))
             newer = self._session(Path(folder, "head"), run, self.settings.code)
             predictors = [workers.enter_context(session.predictor(split.dataset)) for session in (older, newer)]
             title = f"{run.model}: {split.dataset}/{split.split} beside {self.base.name}"
@@ -191,7 +191,7 @@ def _older(run: RunPlan, base: Revision) -> RunPlan:
     return run if card is None else replace(run, card=card)
 
 
-def code_of(base: Revision) -> WorkerCode:
+def _code_of(base: Revision) -> WorkerCode:
     """Return the code of workers of another version: its own mlipbench, where it is one."""
     package = base.packages / "mlipbench"
     return WorkerCode(package if package.is_dir() else PACKAGE, base.packages)

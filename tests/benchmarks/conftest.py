@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,9 @@ import psutil
 import pytest
 
 from mlipbench.datasets.writer import ColumnarWriter
+from mlipbench.execution.client import WorkerSpec, loaded_client
+from mlipbench.execution.evaluate import Predictor
+from mlipbench.execution.requests import LoadModel
 from mlipbench.structures import StructureBatch
 from mlipbench.structures.columnar import Labels, Split
 
@@ -23,6 +27,24 @@ if TYPE_CHECKING:
 N_STRUCTURES = int(os.environ.get("MLIPBENCH_BENCHMARK_STRUCTURES", "1000000"))
 GIB = 2**30
 ATOMS = 73  # the mean size of OC20's structures
+
+
+def small_clusters(seed: int) -> StructureBatch:
+    """Return four structures of two atoms, for models whose time does not depend on them."""
+    return StructureBatch(
+        numbers=np.full(8, 29),
+        positions=np.random.default_rng(seed).uniform(0, 9, (8, 3)),
+        cell=np.zeros((4, 3, 3)),
+        pbc=np.zeros((4, 3), dtype=bool),
+        offsets=np.arange(5) * 2,
+    )
+
+
+def busy_predictor(log: Path, work: int) -> Predictor:
+    """Return what keeps a worker with a model that does so much work in each call."""
+    spec = WorkerSpec(python=Path(sys.executable), log=log)
+    model = LoadModel(adapter="mlipbench.testing.toys:BusyAdapter", kwargs={"work": work})
+    return Predictor(lambda: loaded_client(spec, model))
 
 
 def synthetic_piece(n_structures: int, seed: int) -> tuple[StructureBatch, Labels, list[str]]:

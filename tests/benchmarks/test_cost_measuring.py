@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from conftest import busy_predictor, small_clusters
 
 from mlipbench.cost import Stage
-from mlipbench.execution.client import WorkerSpec, loaded_client
 from mlipbench.execution.efficiency import Contender, Contest
-from mlipbench.execution.evaluate import Predictor
-from mlipbench.execution.requests import LoadModel
 from mlipbench.metrics.timings import paired_ratio
 from mlipbench.progress import SilentDisplay
-from mlipbench.structures import StructureBatch
 from mlipbench.suite.tasks import EfficiencyTask
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlipbench.execution.evaluate import Predictor
     from mlipbench.metrics.definition import Estimate
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(7200)]
@@ -30,29 +28,17 @@ MOST_MISSES = 10
 WORK = 500  # some 10 ms
 
 
-def predictor(stack: ExitStack, log: Path, work: int) -> Predictor:
-    spec = WorkerSpec(python=Path(sys.executable), log=log)
-    model = LoadModel(adapter="mlipbench.testing.toys:BusyAdapter", kwargs={"work": work})
-    return stack.enter_context(Predictor(lambda: loaded_client(spec, model)))
-
-
 def ratio(log: Path, work: int, seed: int) -> Estimate:
     """Return the ratio of a model to one that does `WORK`, as the task measures it: in two workers, from the start."""
     with ExitStack() as stack:
-        return ratio_of(predictor(stack, log, work), predictor(stack, log, WORK), seed)
+        first, second = (stack.enter_context(busy_predictor(log, size)) for size in (work, WORK))
+        return ratio_of(first, second, seed)
 
 
 def ratio_of(first: Predictor, second: Predictor, seed: int) -> Estimate:
-    structures = StructureBatch(
-        numbers=np.full(8, 29),
-        positions=np.random.default_rng(seed).uniform(0, 9, (8, 3)),
-        cell=np.zeros((4, 3, 3)),
-        pbc=np.zeros((4, 3), dtype=bool),
-        offsets=np.arange(5) * 2,
-    )
     task = EfficiencyTask(batch=1, seed=seed)
     one, other = Contender("one", first), Contender("other", second)
-    Contest([one, other], structures, task, other, 1, SilentDisplay()).run()
+    Contest([one, other], small_clusters(seed), task, other, 1, SilentDisplay()).run()
     calls = [call for call in one.calls if call.stage is Stage.LATENCY]
     beside = np.asarray([call.reference_seconds for call in calls], dtype=np.float64)
     return paired_ratio(

@@ -55,6 +55,7 @@ validation: {split: val}
 energy_reference: mean
 loss: {kind: l1, energy: 1.0, forces: 50.0}
 learning_rates: [4.0e-3]
+schedule: {kind: cosine, warmup: 0.02}
 batch: 2
 steps: 300
 evaluate_every: 300

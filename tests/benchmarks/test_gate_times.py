@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
+from conftest import busy_predictor, small_clusters
 
-from mlipbench.execution.client import WorkerSpec, loaded_client
-from mlipbench.execution.evaluate import Predictor
-from mlipbench.execution.requests import LoadModel
 from mlipbench.metrics.paired_costs import TimeRatio, time_ratio
 from mlipbench.progress import SilentDisplay
 from mlipbench.runner.sides import Pair
-from mlipbench.structures import StructureBatch
 from mlipbench.suite.tasks import EfficiencyTask
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(7200)]
 
@@ -27,24 +25,11 @@ WORK = 3000  # some 60 ms
 
 def measured(log: Path, works: tuple[int, int], seed: int) -> TimeRatio:
     """Return the ratio of two models of so much work, measured in new workers as the gate measures it."""
-    structures = StructureBatch(
-        numbers=np.full(8, 29),
-        positions=np.random.default_rng(seed).uniform(0, 9, (8, 3)),
-        cell=np.zeros((4, 3, 3)),
-        pbc=np.zeros((4, 3), dtype=bool),
-        offsets=np.arange(5) * 2,
-    )
-    spec = WorkerSpec(python=Path(sys.executable), log=log)
     with ExitStack() as stack:
-        first, second = (stack.enter_context(predictor(spec, work)) for work in works)
-        pair = Pair(("base", "head"), (first, second), structures)
+        first, second = (stack.enter_context(busy_predictor(log, work)) for work in works)
+        pair = Pair(("base", "head"), (first, second), small_clusters(seed))
         assert pair.measure(EfficiencyTask(seed=seed), 1, SilentDisplay()) == (None, False)
     return time_ratio(*pair.calls)
-
-
-def predictor(spec: WorkerSpec, work: int) -> Predictor:
-    model = LoadModel(adapter="mlipbench.testing.toys:BusyAdapter", kwargs={"work": work})
-    return Predictor(lambda: loaded_client(spec, model))
 
 
 def slower(log: Path, works: tuple[int, int], seed: int) -> bool:

@@ -65,13 +65,13 @@ def test_few_rounds_and_calls_without_time() -> None:
 
 
 def test_the_noise_of_a_ratio_is_that_of_its_rounds() -> None:
-    """Ratios 1.1 times e to the power of 0, ±s, ±2s: their median absolute deviation is s."""
+    """Ratios 1.1 times e to the power of 0, ±s, ±2s: their median absolute deviation is s, 0.674 of a normal one's."""
     s, a = 0.01, [1.0, 2.0, 3.0, 4.0, 5.0]
     away = [0.0, s, -s, 2 * s, -2 * s]
     b = [1.1 * own * math.exp(one) for own, one in zip(a, away, strict=True)]
     found = time_ratio(calls(a, REFERENCE[:5]), calls(b, REFERENCE[:5]))
     assert found.ratio.value == pytest.approx(1.1)
-    assert found.noise == pytest.approx(math.sqrt(math.pi / 3) * 1.4826 * s / math.sqrt(5))
+    assert found.noise == pytest.approx(math.sqrt(math.pi / 3) * s / 0.6744897501960817 / math.sqrt(5))
     assert found.least == pytest.approx(math.exp(5 * found.noise) - 1)
     assert found.fine
     assert not found.slower  # five rounds have no interval
