@@ -62,6 +62,7 @@ class MessageKind(StrEnum):
     PREDICT = "predict"
     RELAX = "relax"
     ADVANCE = "advance"
+    PROBE = "probe"
     MEASURE = "measure"
     COUNT = "count"
     EXAMINE = "examine"

@@ -29,6 +29,7 @@ class Task(StrEnum):
     S2EF = "s2ef"
     RELAXATION = "relaxation"
     MD = "md"
+    PHYSICS = "physics"
     EFFICIENCY = "efficiency"
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from mlipbench.metrics.probes import FINDINGS, Probe
 from mlipbench.models.interface import Property
 from mlipbench.status import Task
 
@@ -64,13 +65,30 @@ OUTPUTS: Final[Mapping[Task, tuple[Output, ...]]] = MappingProxyType(
             Output("steps", "<i8"),
             Output("end", "|u1"),
         ),
+        Task.PHYSICS: tuple(Output(name, "<f8") for name in FINDINGS),
         Task.EFFICIENCY: (),
     }
 )
 """The columns of each task: s2ef in eV, eV/Å and eV/Å³; relaxation: relaxed energy in eV, relaxed positions in Å, steps
 taken, whether the forces fell below the limit, and the largest force on a free atom in eV/Å; md: seed, steps completed
-and `mlipbench.dynamics.End` of each replica, whose frames stand in a trajectory; efficiency: none, its calls stand in
+and `mlipbench.dynamics.End` of each replica, whose frames stand in a trajectory; physics: what
+`mlipbench.metrics.probes.PhysicsFindings` explains; efficiency: none, its calls stand in
 ``timings.parquet``."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhysicsFacts:
+    """What a worker must know to probe a model, beside the parameters of the task.
+
+    Attributes:
+        precisions: Those that the card declares.
+        elements: Atomic numbers that the model knows, as splits may hold others; None does not ask.
+        probes: What is tried.
+    """
+
+    precisions: tuple[str, ...]
+    elements: tuple[int, ...] | None
+    probes: tuple[Probe, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +99,13 @@ class TaskRequest:
         properties: What is asked of the model.
         task: The task.
         parameters: Its parameters by name; see the suite's schema.
+        physics: Of the task ``physics``, what else is to be known; no part of what numbers are compared by.
     """
 
     properties: frozenset[Property]
     task: Task = Task.S2EF
     parameters: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    physics: PhysicsFacts | None = None
 
     @property
     def outputs(self) -> tuple[Output, ...]:

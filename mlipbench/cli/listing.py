@@ -160,6 +160,8 @@ def _metrics() -> Rows:
             "unit": definition.unit,
             "better": definition.direction.value,
             "title": definition.title,
+            "threshold": "" if definition.threshold is None else f"{definition.threshold.limit:g}",
+            "threshold_source": "" if definition.threshold is None else definition.threshold.source,
             "formula": definition.formula,
         }
         for task, metrics in TASK_METRICS.items()
@@ -232,6 +234,6 @@ _LISTS: dict[Kind, tuple[tuple[str, ...], Callable[[], Rows]]] = {
     Kind.SUITES: (("name", "version", "models", "datasets", "description"), _suites),
     Kind.RECIPES: (("name", "version", "model", "dataset", "preset", "description"), _recipes),
     Kind.DATASETS: (("name", "files", "size", "splits", "level_of_theory", "energy_reference", "title"), _datasets),
-    Kind.METRICS: (("name", "task", "unit", "better", "title"), _metrics),
+    Kind.METRICS: (("name", "task", "unit", "better", "threshold", "title"), _metrics),
     Kind.ENVIRONMENTS: (("name", "ready", "how", "python", "packages", "size", "path"), _environments),
 }

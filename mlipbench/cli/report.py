@@ -1,13 +1,18 @@
 """``mlipbench report``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlipbench.cli import options
 from mlipbench.cli.output import complain, emit, emit_json, say
 from mlipbench.errors import ExitCode, MlipbenchError, NothingSelectedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlipbench.comparison.collect import RunRecord
 
 
 def report(
@@ -20,17 +25,23 @@ def report(
     figures: Annotated[
         Path | None, typer.Option("--figures", metavar="DIR", help="Write the plots there as well, as SVG and PNG.")
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="NAME",
+            help="Write the page of this model in place of the leaderboard, as HTML and Markdown.",
+        ),
+    ] = None,
     results: options.ResultsOption = options.DEFAULT_RESULTS,
     json: options.JsonOption = False,
 ) -> int:
-    """Write leaderboard.html, .md, .csv and .tex.
+    """Write leaderboard.html, .md, .csv and .tex, or the page of one model.
 
     Without PATHS they are made of the records and the published rows below the results directory, or, where there are
     no records, of its runs. What cannot be read is named and left out; the exit code is 3 then.
     """
-    from mlipbench.cli.run import as_dict
     from mlipbench.comparison.collect import MANIFEST, collect
-    from mlipbench.report.write import publish, write
 
     sources, home = _sources(results) if not paths else (paths, paths[0])
     problems: list[MlipbenchError] = []
@@ -44,8 +55,23 @@ def report(
     published = sum(record.reference is not None for record in records)
     read = f"{len(records) - published} runs and {published} published rows"
     say(f"{read} from {', '.join(str(source) for source in sources)}")
-    board = write(records, output or home, problems)
-    more = publish(records, board, output or home, figures, problems)
+    home = output or home
+    if model is not None:
+        _write_model(model, records, results, home, problems, json=json)
+    else:
+        _write_leaderboard(records, home, figures, problems, json=json)
+    return int(ExitCode.TASKS_FAILED if problems else ExitCode.DONE)
+
+
+def _write_leaderboard(
+    records: "Sequence[RunRecord]", home: Path, figures: Path | None, problems: list[MlipbenchError], *, json: bool
+) -> None:
+    """Write the leaderboard and the plots."""
+    from mlipbench.cli.run import as_dict
+    from mlipbench.report.write import publish, write
+
+    board = write(records, home, problems)
+    more = publish(records, board, home, figures, problems)
     complain(problems)
     files = {"csv": str(board.csv), "markdown": str(board.markdown), "html": str(more.html), "latex": str(more.latex)}
     plots = [str(path) for path in more.figures]
@@ -54,7 +80,32 @@ def report(
         emit_json(content)
     else:
         emit("\n".join([*files.values(), *plots]))
-    return int(ExitCode.TASKS_FAILED if problems else ExitCode.DONE)
+
+
+def _write_model(
+    model: str,
+    records: "Sequence[RunRecord]",
+    results: Path,
+    directory: Path,
+    problems: list[MlipbenchError],
+    *,
+    json: bool,
+) -> None:
+    """Write the page of one model."""
+    from mlipbench.report.sheet.sheet import build_sheet
+    from mlipbench.report.sheet.write import write_sheet
+    from mlipbench.report.table import build_tables
+    from mlipbench.store.diagnoses import read_diagnoses
+
+    diagnoses = list(read_diagnoses(results, model, problems))
+    sheet = build_sheet(model, records, build_tables(records, problems), diagnoses)
+    files = write_sheet(sheet, directory)
+    complain(problems)
+    if json:
+        axes = {axis.name: {"passes": axis.passes, "found": axis.said} for axis in sheet.axes}
+        emit_json({"model": model, "first_failing": sheet.first, "axes": axes, "files": list(map(str, files))})
+    else:
+        emit("\n".join(map(str, files)))
 
 
 def _sources(results: Path) -> tuple[list[Path], Path]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 LADDER: Final = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 """Å, or strain."""
+STENCIL: Final = ((-2.0, 1.0 / 12.0), (-1.0, -8.0 / 12.0), (1.0, 8.0 / 12.0), (2.0, -1.0 / 12.0))
+"""Places, in steps, and weights, over the step, of the central difference of fourth order."""
 _EXPLAINED: Final = 3.0
 """A difference is explained by rounding up to so many times its estimate."""
 

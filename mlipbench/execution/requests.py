@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from mlipbench.tasks import TaskRequest
     from mlipbench.typing import AnyArray
 
-_KINDS: Final = MappingProxyType({Task.S2EF: MessageKind.PREDICT, Task.RELAXATION: MessageKind.RELAX})
+_KINDS: Final = MappingProxyType(
+    {Task.S2EF: MessageKind.PREDICT, Task.RELAXATION: MessageKind.RELAX, Task.PHYSICS: MessageKind.PROBE}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,5 +182,6 @@ def task_message(request_id: int, batch: StructureBatch, request: TaskRequest) -
         "id": request_id,
         "properties": sorted(request.properties),
         "parameters": dict(request.parameters),
+        "physics": None if request.physics is None else asdict(request.physics),
     }
     return Message(_KINDS[request.task], header, batch_arrays(batch))

@@ -10,6 +10,8 @@ from mlipbench.metrics.cost import COST_METRICS
 from mlipbench.metrics.dynamics import DYNAMICS_METRICS, ReplicaScores
 from mlipbench.metrics.errors import S2EF_METRICS
 from mlipbench.metrics.parity import PARITY_METRICS
+from mlipbench.metrics.physics import PHYSICS_METRICS
+from mlipbench.metrics.probes import PhysicsFindings
 from mlipbench.metrics.relaxation import RELAXATION_METRICS, RelaxationErrors
 from mlipbench.metrics.values import StructureErrors
 from mlipbench.status import Task
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from mlipbench.metrics.definition import MetricDefinition
 
-ScoreColumns: TypeAlias = StructureErrors | RelaxationErrors | ReplicaScores
+ScoreColumns: TypeAlias = StructureErrors | RelaxationErrors | ReplicaScores | PhysicsFindings
 """The score columns of the tasks."""
 
 
@@ -41,6 +43,7 @@ TASK_METRICS: Final[Mapping[Task, TaskMetrics]] = MappingProxyType(
         Task.S2EF: TaskMetrics(StructureErrors, S2EF_METRICS),
         Task.RELAXATION: TaskMetrics(RelaxationErrors, RELAXATION_METRICS),
         Task.MD: TaskMetrics(ReplicaScores, DYNAMICS_METRICS),
+        Task.PHYSICS: TaskMetrics(PhysicsFindings, PHYSICS_METRICS),
         Task.EFFICIENCY: TaskMetrics(None, MappingProxyType({**COST_METRICS, **PARITY_METRICS})),
     }
 )

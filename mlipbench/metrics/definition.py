@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import numpy as np
 
 from mlipbench.metrics.statistics import Interval, cluster_interval, design_effect, ratio_of_sums
-from mlipbench.metrics.values import MetricValue, Quantity
+from mlipbench.metrics.values import Direction, MetricValue, Quantity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mlipbench.metrics.statistics import Bootstrap
-    from mlipbench.metrics.values import Direction, Scale
+    from mlipbench.metrics.values import Scale
     from mlipbench.typing import AnyArray, BoolArray, FloatArray
 
 Columns = TypeVar("Columns")
@@ -48,6 +48,19 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
+class Threshold:
+    """The number that separates what passes from what does not.
+
+    Attributes:
+        limit: In the unit of the metric; a value as good as it passes.
+        source: Where it comes from.
+    """
+
+    limit: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class MetricDefinition(Generic[Columns]):
     """How a metric follows from the score columns of its task.
 
@@ -62,11 +75,17 @@ class MetricDefinition(Generic[Columns]):
         scale: Range of the metric and what is applied to the ratio of sums.
         needs: What it needs of the split.
         own_references: Whether it compares energies against the model's own references, whatever the labels' are.
-        about: Of simulations, what it is about; `mlipbench.plan.dynamics.why_no_metric` lists what there is.
+        about: Of simulations, what it is about, as `mlipbench.plan.dynamics.why_no_metric` lists it; of physics, the
+            probe that it is taken from, a `mlipbench.metrics.probes.Probe`.
         timed: Whether it depends on the machine.
         estimate: Returns value and interval where these are not those of the ratio of sums, None there.
         differ: Returns, where `estimate` does, the two-sided p-value of no difference between two models over the same
             replicas; None where nothing can be told.
+        threshold: What separates pass from fail; None where nobody drew a line.
+        conservative: Whether it asks what only models claim whose forces are a gradient; others have a number and no
+            verdict.
+        precision: The only precision that it means something in; None for all.
+        precisions: Whether it needs a model that is offered in two of them.
     """
 
     name: str
@@ -83,6 +102,10 @@ class MetricDefinition(Generic[Columns]):
     timed: bool = False
     estimate: Callable[[Columns], Estimate] | None = None
     differ: Callable[[Columns, Columns], float | None] | None = None
+    threshold: Threshold | None = None
+    conservative: bool = False
+    precision: str | None = None
+    precisions: bool = False
 
     @property
     def needs_one_reference(self) -> bool:
@@ -90,6 +113,14 @@ class MetricDefinition(Generic[Columns]):
         if self.own_references or Quantity.CLUSTERS in self.needs:  # within a cluster no reference enters
             return False
         return not self.needs.isdisjoint({Quantity.ENERGY, Quantity.RELAXED_ENERGY})
+
+    def passes(self, value: float) -> bool | None:
+        """Return whether a value is as good as the threshold; None where there is none."""
+        if self.threshold is None:
+            return None
+        if self.direction is Direction.HIGHER:
+            return value >= self.threshold.limit
+        return value <= self.threshold.limit
 
 
 def numerator_denominator(

@@ -98,13 +98,26 @@ def _mismatch(capabilities: Capabilities, entry: DatasetEntry, level: str, *, co
     return None
 
 
-def why_not_predictable(capabilities: Capabilities, split: Split) -> str | None:
-    """Return why a model cannot predict a split at all, or None."""
-    return next(_obstacles(capabilities, split), None)
+def why_not_predictable(capabilities: Capabilities, split: Split, *, partly: bool = False) -> str | None:
+    """Return why a model cannot predict a split at all, or None; `partly` is explained at `foreign_elements`."""
+    return next(_obstacles(capabilities, split, partly=partly), None)
 
 
-def _obstacles(capabilities: Capabilities, split: Split) -> Iterator[str]:
-    if capabilities.elements is not None and (foreign := split.elements - capabilities.elements):
+def foreign_elements(split: Split, known: frozenset[int], *, partly: bool) -> set[int]:
+    """Return the elements of a split that keep a model from predicting it.
+
+    Args:
+        split: The split.
+        known: Atomic numbers that the model covers.
+        partly: Whether structures of other elements are left out: then none keeps it, as long as one is known.
+    """
+    foreign = set(split.elements) - known
+    return set() if partly and foreign != set(split.elements) else foreign
+
+
+def _obstacles(capabilities: Capabilities, split: Split, *, partly: bool) -> Iterator[str]:
+    known = capabilities.elements
+    if known is not None and (foreign := foreign_elements(split, known, partly=partly)):
         yield f"the model does not cover {format_elements(foreign)}"
     if split.has_periodic and not capabilities.pbc:
         yield "the model takes no periodic structures"

@@ -234,7 +234,7 @@ def _run(context: _Context, card: ModelCard, variant: Variant, start: _Start) ->
         splits += planned
         refused = {split.split: split.reason for split in planned if split.reason and split.task is Task.S2EF}
         shown = [split for split in planned if split.role is Role.EVALUATE]
-        own = [cell for split in shown for cell in plan_cells(card, split, dataset, route, context.suite, refused)]
+        own = [cell for split in shown for cell in plan_cells(question, split, context.suite, refused)]
         cells += [*own, *(gap_cells(own, dataset.entry.gap) if dataset.entry.gap else ())]
         if card.fitted and dataset.fit_split is not None:
             fits[name] = dataset.fit_split

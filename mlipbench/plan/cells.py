@@ -17,6 +17,7 @@ from mlipbench.plan.applicability import why_no_metric
 from mlipbench.plan.dynamics import asked_about
 from mlipbench.plan.dynamics import why_no_metric as why_no_dynamics
 from mlipbench.plan.exposure import Exposure
+from mlipbench.plan.physics import offered_physics, why_no_physics
 from mlipbench.plan.plan import PlannedCell
 from mlipbench.status import Status, Task, Training
 
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 
     from mlipbench.datasets.entry import Gap
     from mlipbench.metrics.definition import MetricDefinition
-    from mlipbench.models.card import ModelCard
     from mlipbench.plan.applicability import EnergyRoute
     from mlipbench.plan.plan import PlannedDataset, PlannedSplit
+    from mlipbench.plan.splits import SplitQuestion
     from mlipbench.suite.schema import Suite
 
 METRIC_VERSION: Final = 1
@@ -55,34 +56,30 @@ def check_metrics(suite: Suite) -> None:
 
 
 def plan_cells(
-    card: ModelCard,
-    split: PlannedSplit,
-    dataset: PlannedDataset,
-    route: EnergyRoute,
-    suite: Suite,
-    refused: Mapping[str, str],
+    question: SplitQuestion, split: PlannedSplit, suite: Suite, refused: Mapping[str, str]
 ) -> Iterator[PlannedCell]:
     """Yield the cells of one evaluated split of one model.
 
     Without a list in the suite, the metrics are all those that the labels allow.
 
     Args:
-        card: The model's card.
+        question: The model and the dataset.
         split: The split.
-        dataset: Its dataset.
-        route: How energies are compared.
         suite: The suite.
         refused: Why the model cannot predict a split that others rest on, by name of the split.
     """
+    declared, dataset, route = question.card.declared(), question.dataset, question.route
     wanted = suite.tasks.chosen()[split.task].metrics
     seen = split.exposure or Exposure(Training.UNKNOWN)
     data = dataset.splits[split.split]
     for metric in wanted or _offered(dataset, split, suite):
         definition = TASK_METRICS[split.task].definitions[metric]
-        reason = split.reason or why_no_metric(definition, card.declared(), data, route)
+        reason = split.reason or why_no_metric(definition, declared, data, route)
         if suite.tasks.md is not None and split.task is Task.MD:
             reference = dataset.splits[suite.tasks.md.reference]
             reason = reason or why_no_dynamics(definition.about, suite.tasks.md, dataset.entry, reference, data)
+        if split.task is Task.PHYSICS:
+            reason = reason or why_no_physics(definition, question, split)
         if definition.own_references and not _has_references(dataset, split.split):
             reason = reason or "the dataset ships no reference structures"
         reason = reason or _why_not_referred(definition, dataset, route, refused)
@@ -143,6 +140,8 @@ def _offered(dataset: PlannedDataset, split: PlannedSplit, suite: Suite) -> list
     if split.task is Task.MD and suite.tasks.md is not None:
         about = asked_about(suite.tasks.md)
         return [name for name, definition in TASK_METRICS[Task.MD].definitions.items() if definition.about in about]
+    if split.task is Task.PHYSICS:
+        return offered_physics(dataset.splits[split.split], split, suite)
     if suite.tasks.efficiency is not None and split.task is Task.EFFICIENCY:
         return [*COST_METRICS, *(PARITY_METRICS if suite.tasks.efficiency.parity is not None else ())]
     columns = dataset.splits[split.split].column_names

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -12,13 +12,14 @@ from mlipbench.elements import format_elements
 from mlipbench.machine import processor
 from mlipbench.metrics.catalogue import TASK_METRICS
 from mlipbench.models.interface import Property
-from mlipbench.plan.applicability import why_not_predictable
+from mlipbench.plan.applicability import foreign_elements, why_not_predictable
 from mlipbench.plan.batches import batch_cost, cut_batches, occupied_density
 from mlipbench.plan.dynamics import start_places, why_not_simulated
 from mlipbench.plan.exposure import exposure, learnt_from
+from mlipbench.plan.physics import asked_probes
 from mlipbench.plan.plan import PlannedSplit
 from mlipbench.status import Role, Status, Task
-from mlipbench.tasks import TaskRequest
+from mlipbench.tasks import PhysicsFacts, TaskRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,25 +78,28 @@ def plan_splits(
     learnt = learnt_from(card, question.name, dataset, question.weights, location)
     chosen = _roles(dataset, question.route, suite)
     refusals = {
-        name: refusal(card, question.name, dataset, dataset.splits[name], question.weights) for _, name in chosen
+        (task, name): refusal(
+            card, question.name, dataset, dataset.splits[name], question.weights, partly=task is Task.PHYSICS
+        )
+        for task, name in chosen
     }
-    evaluable = any(refusals[name] is None for name in dataset.evaluated)
+    evaluable = any(reason is None for (_, name), reason in refusals.items() if name in dataset.evaluated)
     for (task, split_name), roles in chosen.items():
         if Role.EVALUATE not in roles and not evaluable:
             continue
-        split, reason = dataset.splits[split_name], refusals[split_name]
+        split, reason = dataset.splits[split_name], refusals[task, split_name]
         most = limit if roles == {Role.EVALUATE} else None
         taken = _choose(task, question.name, split, most, suite)
         if task is Task.MD and taken.places is not None:
             reason = reason or why_not_simulated(split, taken.places, question.name)
         yield PlannedSplit(
-            request=_request(task, card, split, roles, suite),
+            request=_request(task, question, split, roles, suite),
             dataset=question.name,
             split=split_name,
             role=Role.EVALUATE if Role.EVALUATE in roles else min(roles),
             n_structures=len(taken.indices),
             n_atoms=int(split.counts[taken.indices].sum()),
-            bounds=np.zeros(1, dtype=np.int64) if reason else _bounds(split, taken.indices, card, question.variant),
+            bounds=np.zeros(1, dtype=np.int64) if reason else _bounds(task, split, taken.indices, question),
             selection=taken.selection,
             content_hash=split.content_hash,
             status=Status.NOT_APPLICABLE if reason else Status.OK,
@@ -135,21 +139,28 @@ def _choose(task: Task, dataset: str, split: Split, most: int | None, suite: Sui
     return _Chosen(np.arange(size), None, "all" if size == split.n_structures else f"first {size}")
 
 
-def _request(task: Task, card: ModelCard, split: Split, roles: set[Role], suite: Suite) -> TaskRequest:
+def _request(task: Task, question: SplitQuestion, split: Split, roles: set[Role], suite: Suite) -> TaskRequest:
     """Return what the worker is asked for.
 
     For s2ef that is what the labels can judge, and energies alone for shifts and references; where all labels are
     hidden, somebody else will judge energies and forces. Other tasks follow the forces, with the parameters that the
     suite gives.
     """
+    declared = question.card.declared()
     if task is not Task.S2EF:
-        parameters = suite.tasks.chosen()[task].model_dump(mode="json", exclude={"metrics"})
-        return TaskRequest(frozenset({Property.ENERGY, Property.FORCES}), task, MappingProxyType(parameters))
+        parameters = suite.tasks.chosen()[task].model_dump(mode="json", exclude={"metrics", "probes"})
+        request = TaskRequest(frozenset({Property.ENERGY, Property.FORCES}), task, MappingProxyType(parameters))
+        if task is not Task.PHYSICS:
+            return request
+        weights = question.weights
+        known = declared.elements if weights is None or isinstance(weights, str) else frozenset(weights.elements)
+        elements = None if known is None else tuple(sorted(known))
+        return replace(request, physics=PhysicsFacts(declared.dtypes, elements, asked_probes(suite)))
     wanted = {Property.ENERGY}
     if Role.EVALUATE in roles:
         wanted |= {Property.FORCES} if split.has_forces or not split.has_labels else set()
         wanted |= {Property.STRESS} if split.has_stress else set()
-    return TaskRequest(frozenset(wanted) & card.declared().properties)
+    return TaskRequest(frozenset(wanted) & declared.properties)
 
 
 def _roles(dataset: PlannedDataset, route: EnergyRoute, suite: Suite) -> dict[tuple[Task, str], set[Role]]:
@@ -189,6 +200,8 @@ def refusal(
     dataset: PlannedDataset,
     split: Split,
     weights: PlannedTraining | CheckpointRecord | str | None = None,
+    *,
+    partly: bool = False,
 ) -> str | None:
     """Return why a model cannot predict a split at all, or None.
 
@@ -198,16 +211,17 @@ def refusal(
         dataset: The dataset.
         split: The split.
         weights: As of `SplitQuestion`.
+        partly: Whether structures of elements that the model does not cover are left out, as long as others stay.
     """
     if card.fitted and dataset.fit_split is None:
         return "the dataset names no split to fit the model on"
     if isinstance(weights, str):
         return weights
-    if weights is not None and (foreign := split.elements - set(weights.elements)):
+    if weights is not None and (foreign := foreign_elements(split, frozenset(weights.elements), partly=partly)):
         return f"the training structures hold no {format_elements(foreign)}"
     if card.trainer is None and card.checkpoints and card.checkpoint_for(name) is None:
         return f"the model has no checkpoint for {name}"
-    return why_not_predictable(card.declared(), split)
+    return why_not_predictable(card.declared(), split, partly=partly)
 
 
 def _compared(chosen: _Chosen, split: Split) -> int:
@@ -215,8 +229,12 @@ def _compared(chosen: _Chosen, split: Split) -> int:
     return len(chosen.indices) if chosen.places is None else split.n_structures
 
 
-def _bounds(split: Split, places: IntArray, card: ModelCard, variant: Variant) -> IntArray:
+def _bounds(task: Task, split: Split, places: IntArray, question: SplitQuestion) -> IntArray:
+    """Return where batches of a split end; of what is called often enough for each structure, each is one."""
+    card, variant = question.card, question.variant
     counts, size = split.counts[places], len(places)
+    if task is Task.PHYSICS:
+        return np.arange(size + 1, dtype=np.int64)
     if variant.batch is None:
         return np.asarray([0, size], dtype=np.int64)
     cutoff = card.declared().cutoff

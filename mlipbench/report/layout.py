@@ -90,4 +90,4 @@ def superscript(notes: Iterable[int]) -> str:
 
 def _quantity(column: Column) -> str:
     unit = f" ({column.unit})" if column.unit else ""
-    return f"{column.title}{unit}{_ARROWS[column.direction]}"
+    return f"{column.title}{unit}{_ARROWS[column.direction]}{column.limit}"

@@ -11,7 +11,8 @@ from mlipbench.metrics.catalogue import find_metric
 from mlipbench.metrics.dynamics import rank_replicas
 from mlipbench.metrics.ranks import rank_models
 from mlipbench.metrics.values import Direction
-from mlipbench.status import Source
+from mlipbench.report.standing import has_value
+from mlipbench.status import Source, Training
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,3 +63,21 @@ def ranks(candidates: Sequence[tuple[RunRecord, MetricRecord]], scores: ScoreRea
 
 def _by_position(found: dict[str, Rank]) -> dict[int, Rank]:
     return {int(position): rank for position, rank in found.items()}
+
+
+def column_ranks(
+    runs: Sequence[RunRecord],
+    records: Sequence[MetricRecord | None],
+    reasons: Sequence[str | None],
+    scores: ScoreReader,
+) -> dict[int, Rank]:
+    """Return the ranks of the runs among those of their kind in one column, by their positions."""
+    kinds: dict[Training, list[tuple[int, MetricRecord]]] = {}
+    for number, (record, reason) in enumerate(zip(records, reasons, strict=True)):
+        if has_value(record) and reason is None:
+            kinds.setdefault(record.relation, []).append((number, record))
+    found: dict[int, Rank] = {}
+    for present in kinds.values():
+        positions = ranks([(runs[number], record) for number, record in present], scores)
+        found |= {present[position][0]: rank for position, rank in positions.items()}
+    return found

@@ -7,9 +7,11 @@ import io
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from mlipbench.metrics.catalogue import find_metric
 from mlipbench.report.distance import distance
 from mlipbench.report.seeds import averaged
 from mlipbench.report.text import escape_csv
+from mlipbench.report.verdicts import verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,6 +26,7 @@ COLUMNS: Final = (
     "model", "variant", "training", "seed", "dataset", "split", "task", "metric", "value", "unit", "direction",
     "ci_low", "ci_high", "two_way_low", "two_way_high", "design_effect", "rank_low", "rank_high", "n", "n_failed",
     "status", "reason", "source", "comparability_key", "run_id", "citation", "distance",
+    "threshold", "passes",
 )  # fmt: skip
 """Columns of ``leaderboard.csv``."""
 
@@ -42,6 +45,8 @@ class Row:
         citation: Where a published number stands, or the one that a measured number is compared with.
         distance: How far a measured number is from a published one under the same protocol; None where there is none.
         rank: The ranks that the model can have in the table of the task; None where nothing was compared.
+        passes: Whether it keeps to the threshold of its metric; None where there is none, or the model does not claim
+            to.
     """
 
     model: str
@@ -53,6 +58,7 @@ class Row:
     citation: str = ""
     distance: float | None = None
     rank: Rank | None = None
+    passes: bool | None = None
 
     def as_dict(self) -> dict[str, str | int | float | None]:
         """Return the cells by the name of their column."""
@@ -64,6 +70,12 @@ class Row:
         }
         own["training"] = self.record.relation.value
         own["rank_low"], own["rank_high"] = self.rank or (None, None)
+        definition = find_metric(self.record.task, self.record.metric)
+        threshold = None if definition is None else definition.threshold
+        own |= {
+            "threshold": None if threshold is None else threshold.limit,
+            "passes": None if self.passes is None else str(self.passes).lower(),
+        }
         own |= {"run_id": self.run_id, "citation": self.citation, "distance": self.distance}
         fields = self.record.model_dump(mode="json") | own
         return {column: fields[column] for column in COLUMNS}
@@ -92,7 +104,7 @@ def leaderboard_rows(records: Sequence[RunRecord], tables: Sequence[Table]) -> t
 
 
 def _row(run: RunRecord, record: MetricRecord, records: Sequence[RunRecord]) -> Row:
-    row = Row(run.model, run.variant, run.seed, record, run.source, run.run_id)
+    row = Row(run.model, run.variant, run.seed, record, run.source, run.run_id, passes=verdict(run, record))
     if run.reference is not None:
         return replace(row, citation=run.reference.citation)
     found = distance(run, record, records)

@@ -23,9 +23,10 @@ from mlipbench.report.notes import (
     training_notes,
 )
 from mlipbench.report.numbers import DisplayUnit, display_units, format_number
-from mlipbench.report.ranking import ranks
+from mlipbench.report.ranking import column_ranks
 from mlipbench.report.seeds import seed_means
 from mlipbench.report.standing import has_value, is_ranked, unranked
+from mlipbench.report.verdicts import NOT_CLAIMED, limit, mark, not_claimed
 from mlipbench.status import Status, Task, Training
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Column:
         about: Of costs, what the metric is about.
         conditions: Of times, the device they were measured on.
         factor: What stored numbers are multiplied by to be in `unit`.
+        limit: The threshold of the metric in that unit, with its sign; empty where there is none.
     """
 
     split: str
@@ -70,6 +72,7 @@ class Column:
     about: str = ""
     conditions: str = ""
     factor: float = 1.0
+    limit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +195,9 @@ def _table(group: Group, home: Group, distances: Sequence[tuple[str | None, ...]
     reasons = unranked(group, by_run, home, scores)
     by_column = list(zip(*by_run, strict=True))
     shared = [shared_notes(records) for records in by_column]
-    found = [_ranks(group.runs, *column, scores) for column in zip(by_column, zip(*reasons, strict=True), strict=True)]
+    found = [
+        column_ranks(group.runs, *column, scores) for column in zip(by_column, zip(*reasons, strict=True), strict=True)
+    ]
     notes = Notes()
     shown = _shown(group, by_column)
     columns = tuple(_column(group, by_column, one, shared[one.number], notes) for one in shown)
@@ -283,7 +288,7 @@ def _notes(
     columns = zip(line.records, shared, line.reasons, of_numbers, line.distances, strict=True)
     for record, common, reason, training, far in columns:
         own = [note for note in cell_notes(record) if note not in common]
-        said = [None if line.unranked else reason, far]
+        said = [None if line.unranked else reason, far, NOT_CLAIMED if not_claimed(line.run, record) else None]
         of_cells.append((*own, *(text for text in said if text), *training))
     return of_row, tuple(of_cells)
 
@@ -310,10 +315,10 @@ def _column(
     marks = notes.add([*shared, *divided])
     conditions = _conditions(group, by_column[one.number]) if definition and definition.timed else ""
     about = definition.about if definition and key.task == Task.EFFICIENCY else ""
-    head = split_head(group, key.split)
     return Column(
-        key.split, head, key.metric, title, one.unit.name, direction, marks, about, conditions, one.unit.factor
-    )
+        key.split, split_head(group, key.split), key.metric, title, one.unit.name, direction, marks, about, conditions,
+        one.unit.factor, limit(key.task, key.metric, one.unit.factor),
+    )  # fmt: skip
 
 
 def _conditions(group: Group, records: Sequence[MetricRecord | None]) -> str:
@@ -349,24 +354,6 @@ def _kind(task: str, metric: str) -> Kind:
     return Kind.POSITIVE if definition is None else definition.scale.kind
 
 
-def _ranks(
-    runs: Sequence[RunRecord],
-    records: Sequence[MetricRecord | None],
-    reasons: Sequence[str | None],
-    scores: ScoreReader,
-) -> dict[int, Rank]:
-    """Return the ranks of the runs among those of their kind in one column, by their positions."""
-    kinds: dict[Training, list[tuple[int, MetricRecord]]] = {}
-    for number, (record, reason) in enumerate(zip(records, reasons, strict=True)):
-        if has_value(record) and reason is None:
-            kinds.setdefault(record.relation, []).append((number, record))
-    found: dict[int, Rank] = {}
-    for present in kinds.values():
-        positions = ranks([(runs[number], record) for number, record in present], scores)
-        found |= {present[position][0]: rank for position, rank in positions.items()}
-    return found
-
-
 def _cell(line: _Line, one: _Shown, notes: tuple[int, ...], *, timed: bool) -> Cell:
     record, unit = line.records[one.number], one.unit
     if record is None:
@@ -375,6 +362,7 @@ def _cell(line: _Line, one: _Shown, notes: tuple[int, ...], *, timed: bool) -> C
         return Cell("n/a" if record.status is Status.NOT_APPLICABLE else "failed", notes=notes, record=record)
     ends = (None if end is None else end * unit.factor for end in (record.ci_low, record.ci_high))
     text = f"{round(record.value):,}" if unit.whole else format_number(record.value * unit.factor, *ends)
+    text += mark(line.run, record)
     return Cell(text, line.ranks[one.number], notes, record, line.reasons[one.number])
 
 

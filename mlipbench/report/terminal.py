@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from mlipbench.report.layout import Block
     from mlipbench.report.table import Cell, Table
 
-_LEGEND: Final = "[ ] 95 % interval   · ranks it can have, equal training   * none found to be better   ↓ ↑ better"
+_LEGEND: Final = (
+    "[ ] 95 % interval   · ranks it can have, equal training   * none found to be better   ↓ ↑ better   ✓ ✗ threshold"
+)
 _GAP: Final = "  "
 _NARROWEST: Final = 40
 

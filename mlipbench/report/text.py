@@ -21,6 +21,10 @@ _LATEX: Final = MappingProxyType(
         "]": "{]}",
         "↑": r"$\uparrow$",
         "↓": r"$\downarrow$",
+        "≤": r"$\leq$",
+        "≥": r"$\geq$",
+        "✓": r"$\surd$",
+        "✗": r"$\times$",
         **{char: f"\\{char}" for char in "&%$#_{}"},
     }
 )

@@ -11,6 +11,7 @@ import numpy as np
 from mlipbench.errors import ResultsError
 from mlipbench.metrics.density import BINS, LIMIT, LINEAR
 from mlipbench.metrics.values import StructureErrors
+from mlipbench.scoring.physics import score_probed
 from mlipbench.scoring.relative import relative_errors
 from mlipbench.scoring.relaxation import score_relaxed
 from mlipbench.scoring.s2ef import score_predicted
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 
     Scorer = Callable[[Split, PredictionBlock, int, Treatment], Scored]
 
-_SCORERS: Final[Mapping[Task, Scorer]] = MappingProxyType({Task.S2EF: score_predicted, Task.RELAXATION: score_relaxed})
+_SCORERS: Final[Mapping[Task, Scorer]] = MappingProxyType(
+    {Task.S2EF: score_predicted, Task.RELAXATION: score_relaxed, Task.PHYSICS: score_probed}
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Self
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from mlipbench.elements import SYMBOLS
+from mlipbench.metrics.physics import PHYSICS_METRICS
+from mlipbench.metrics.probes import Probe
 from mlipbench.status import Integrator, Task
 from mlipbench.suite.part import Finite, Part, Seed
 
@@ -174,6 +176,52 @@ class MDTask(Part):
             yield "diffusion.spacing", self.diffusion.spacing
 
 
+class NVE(Part):
+    """Dynamics without a thermostat.
+
+    Attributes:
+        timestep: fs; twice and four times as much is tried, too.
+        temperature: K, of the velocities at the start.
+        steps: Steps at this time step; fewer at larger ones, for the same time.
+    """
+
+    timestep: Finite = 0.5
+    temperature: Finite = 300.0
+    steps: Annotated[int, Field(ge=40)] = 400
+
+
+class PhysicsTask(Part):
+    """Probes of the laws that a model keeps, on structures of every kind; `docs/tasks/physics.md` explains them.
+
+    No labels are needed.
+
+    Attributes:
+        metrics: Names of the metrics; None means all that the structures of a split allow.
+        probes: What is tried; None tries all that the structures of a split allow.
+        directions: Random directions of all coordinates along which derivatives are taken.
+        rotations: Random rotations.
+        draws: Random places of a single atom far away.
+        nve: Dynamics without a thermostat.
+        seed: Of all that is drawn.
+    """
+
+    metrics: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    probes: Annotated[tuple[Probe, ...], Field(min_length=1)] | None = None
+    directions: Annotated[int, Field(ge=2)] = 8
+    rotations: PositiveInt = 20
+    draws: PositiveInt = 30
+    nve: NVE = NVE()
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _metrics_are_tried(self) -> Self:
+        for name in self.metrics or ():
+            known = PHYSICS_METRICS.get(name)
+            if self.probes is not None and known is not None and known.about not in self.probes:
+                raise ValueError(f"metrics: {name} is taken from the probe '{known.about}', which `probes` leaves out")
+        return self
+
+
 class Parity(Part):
     """How far the predictions of a variant may be from those that they are compared with.
 
@@ -228,7 +276,7 @@ class EfficiencyTask(Part):
         return tuple(split for split in evaluated if split in self.splits)
 
 
-AnyTask = S2EFTask | RelaxationTask | MDTask | EfficiencyTask
+AnyTask = S2EFTask | RelaxationTask | MDTask | PhysicsTask | EfficiencyTask
 
 
 class Tasks(Part):
@@ -238,12 +286,14 @@ class Tasks(Part):
         s2ef: Energies and forces of the structures as they are.
         relaxation: Relaxations that start from the structures.
         md: Molecular dynamics that starts from structures of the split.
+        physics: Which physical laws the model keeps.
         efficiency: What predictions cost.
     """
 
     s2ef: S2EFTask | None = None
     relaxation: RelaxationTask | None = None
     md: MDTask | None = None
+    physics: PhysicsTask | None = None
     efficiency: EfficiencyTask | None = None
 
     @model_validator(mode="after")

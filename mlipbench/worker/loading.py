@@ -35,7 +35,7 @@ def load(session: Session, message: Message) -> Message:
         parameters=dict(message.arrays),
         seed=header["seed"],
     )
-    session.loaded = None
+    session.loaded = session.other = None
     session.loaded = adapter_class.load(request)
     session.request = request
     _limit_threads(header["threads"])

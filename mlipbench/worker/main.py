@@ -46,6 +46,7 @@ HANDLERS: Final = MappingProxyType(
         MessageKind.PREDICT: "mlipbench.worker.s2ef:predict",
         MessageKind.RELAX: "mlipbench.worker.relaxation:relax",
         MessageKind.ADVANCE: "mlipbench.worker.md:advance",
+        MessageKind.PROBE: "mlipbench.worker.physics:probe",
         MessageKind.MEASURE: "mlipbench.worker.efficiency:measure",
         MessageKind.COUNT: "mlipbench.worker.flops:count",
         MessageKind.EXAMINE: "mlipbench.worker.conformance:examine",

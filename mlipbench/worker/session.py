@@ -51,12 +51,14 @@ class Session:
         reply_fd: Where replies are written.
         loaded: The adapter, None before ``load``.
         request: What the adapter was loaded with, None before ``load``.
+        other: The same weights in another precision, None before somebody needs them.
         warm_up: Sizes seen so far.
     """
 
     reply_fd: int
     loaded: Adapter | None = None
     request: LoadRequest | None = None
+    other: Adapter | None = None
     warm_up: WarmUp = field(default_factory=WarmUp)
 
     @property

@@ -21,6 +21,9 @@ from mlipbench.report.text import clean
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from jinja2 import Template
+    from markupsafe import Markup
+
     from mlipbench.comparison.collect import RunRecord
     from mlipbench.errors import MlipbenchError
     from mlipbench.report.plots.figure import Figure
@@ -47,6 +50,27 @@ def to_html(
         ResultsError: A file of scores or distributions is damaged.
         MlipbenchError: The plotting library cannot be kept in the cache.
     """
+    from markupsafe import Markup
+
+    runs = [*records, *averaged(tables)]
+    anchors, scores = Anchors(runs), ScoreReader(problems)
+    scripts = [plotting_library()] if figures else []
+    scripts.append((_TEMPLATES / "page.js").read_text(encoding="utf-8"))
+    return template("page.html.j2").render(
+        origin=origin(records),
+        sections=[section(table, anchors) for table in tables],
+        runs=[run_section(run, anchors, scores) for run in runs],
+        figures=[(anchors.take("figure", figure.name), figure) for figure in figures],
+        left_out=notes(tables, problems),
+        plots={"light": config(dark=False), "dark": config(dark=True)},
+        style=page_style(),
+        scripts=[Markup(script) for script in scripts],  # noqa: S704  # our own file and the library
+        policy=policy(scripts),
+    )
+
+
+def template(name: str) -> Template:
+    """Return one of our templates, which escapes what it is given and drops control characters."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -62,25 +86,18 @@ def to_html(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    runs = [*records, *averaged(tables)]
-    anchors, scores = Anchors(runs), ScoreReader(problems)
-    scripts = [plotting_library()] if figures else []
-    scripts.append((_TEMPLATES / "page.js").read_text(encoding="utf-8"))
-    return environment.get_template("page.html.j2").render(
-        origin=origin(records),
-        sections=[section(table, anchors) for table in tables],
-        runs=[run_section(run, anchors, scores) for run in runs],
-        figures=[(anchors.take("figure", figure.name), figure) for figure in figures],
-        left_out=notes(tables, problems),
-        plots={"light": config(dark=False), "dark": config(dark=True)},
-        style=Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8")),  # noqa: S704  # our own file
-        scripts=[Markup(script) for script in scripts],  # noqa: S704  # our own file and the library
-        policy=_policy(scripts),
-    )
+    return environment.get_template(name)
 
 
-def _policy(scripts: Sequence[str]) -> str:
+def page_style() -> Markup:
+    """Return the style of all pages."""
+    from markupsafe import Markup
+
+    return Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8"))  # noqa: S704  # our own file
+
+
+def policy(scripts: Sequence[str]) -> str:
     """Return a policy under which a browser runs these scripts alone and asks no network for anything."""
     hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
-    allowed = " ".join(f"'sha256-{value}'" for value in hashes)
+    allowed = " ".join(f"'sha256-{value}'" for value in hashes) or "'none'"
     return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"

@@ -12,9 +12,10 @@ import pytest
 import mlipbench
 from mlipbench.datasets.entry import load_entry
 from mlipbench.datasets.prepare import DataLocation, open_split
+from mlipbench.structures.kinds import Kind, kind_of
 
 MINI = Path(mlipbench.__file__).parent / "datasets" / "mini"
-FOLDERS = ("ethanol", "isomers", "lips", "methane", "slabs", "systems", "water")
+FOLDERS = ("ethanol", "isomers", "lips", "methane", "probes", "slabs", "systems", "water")
 DATA = {".xz", ".txt", ".json", ".db", ".npz"}
 SIZES = {
     "mini-ethanol": {"train": 150, "val": 30, "test": 60},
@@ -101,6 +102,30 @@ def test_trajectories_hold_all_frames_in_order_of_time(dataset, expected, cache)
 )
 def test_main_splits_have_the_names_of_the_large_dataset(mini, large):
     assert set(SIZES[mini]) <= set(load_entry(mini).splits) & set(load_entry(large).splits)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "sizes"),
+    [
+        ("mini-slabs", {"atoms": 7, "dimers": 7, "molecules": 4, "crystals": 6, "slabs": 4}),
+        ("mini-elements", {"atoms": 94, "dimers": 94}),
+    ],
+)
+def test_probed_structures_are_of_their_kinds(dataset, sizes, cache):
+    for name, size in sizes.items():
+        split = opened(dataset, name, cache)
+        structures = split.structures(0, len(split))
+        kinds = {kind_of(structures.slice(index, index + 1)) for index in range(len(split))}
+        assert (len(split), kinds) == (size, {Kind(name.removesuffix("s"))})
+        assert not split.has_labels
+
+
+def test_probed_elements_of_mini_slabs_are_those_that_models_learn(cache):
+    known = opened("mini-slabs", "train", cache).elements
+    for name in ("atoms", "dimers", "molecules", "crystals", "slabs"):
+        assert set(opened("mini-slabs", name, cache).elements) <= set(known)
+    assert set(opened("mini-slabs", "atoms", cache).elements) == set(known)
+    assert set(opened("mini-elements", "dimers", cache).elements) == set(range(1, 95))
 
 
 def test_folds_have_the_names_of_rmd17():
