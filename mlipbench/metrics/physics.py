@@ -95,7 +95,8 @@ _DEFINITIONS: Final[tuple[MetricDefinition[PhysicsFindings], ...]] = (
     ),
     MetricDefinition(
         "size_consistency", "eV", _LOWER, "Size consistency",
-        "mean over structures with an open direction of |E(A + B) - E(A) - E(B)|, B a copy 100 Å away along it",
+        "mean over structures with an open direction of |E(A + B) - E(A) - E(B)|, B the first half of the "
+        "atoms of a copy 100 Å away along it",
         _column("size_consistency"), _ones, _MEAN, about=Probe.SIZE_CONSISTENCY,
         threshold=Threshold(1e-2, "ml-peg: 0 is good, 10 meV bad"),
     ),

@@ -34,7 +34,7 @@ class PhysicsFindings:
         rotation_energy: Standard deviation of the energy over rotations, eV.
         extensivity_energy: |E(2A) - 2 E(A)| / |2 E(A)| of a supercell.
         extensivity_forces: Largest change of a force component in the supercell, eV/Å.
-        size_consistency: |E(A + B) - E(A) - E(B)| of two copies 100 Å apart, eV.
+        size_consistency: |E(A + B) - E(A) - E(B)| with half of a copy 100 Å away, eV.
         locality: Largest change of a force by 20 atoms that are 40 Å away or more, eV/Å.
         locality_mean: Mean change of a force by one atom 20 to 50 Å away, eV/Å.
         cutoff_energy_jump: Largest jump of the energy as one atom moves, eV.

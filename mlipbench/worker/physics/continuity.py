@@ -76,12 +76,9 @@ def probe_continuity(model: Model, structure: StructureBatch) -> dict[str, float
     by_energy = _refined(model, path, inner[_worst(_bends(_values(scan, forces=False)))], forces=False)
     by_forces = _refined(model, path, inner[_worst(_bends(_values(scan, forces=True)))], forces=True)
     starts, width = np.concatenate([by_energy, by_forces]), _SPACING / _PARTS**_LEVELS
-    around = path.ask(model, np.concatenate([starts, starts + width, starts + 2 * width]))
-    energy = around.energy.reshape(3, -1)
-    forces = around.forces.reshape(3, len(starts), -1)
-    energy_jumps = _beyond_smooth(np.abs(energy[1] - energy[0]), np.abs(energy[2] - energy[1]))
-    force_steps = np.abs(np.diff(forces, axis=0)).max(axis=2)
-    force_jumps = _beyond_smooth(force_steps[0], force_steps[1])
+    around = path.ask(model, (starts + width * np.arange(-1, 3)[:, None]).ravel())
+    energy_jumps = _beyond_smooth(_values(around, forces=False), len(starts))
+    force_jumps = _beyond_smooth(_values(around, forces=True), len(starts))
     worst = {int(np.argmax(energy_jumps)), int(np.argmax(force_jumps))}
     slopes = _slope_jumps(model, path, starts[sorted(worst)], width)
     return {
@@ -164,16 +161,28 @@ def _refined(model: Model, path: _Path, starts: FloatArray, *, forces: bool) -> 
     return starts
 
 
-def _beyond_smooth(step: FloatArray, next_step: FloatArray) -> FloatArray:
-    """Return what of a change is not explained by what the function changes by in the next interval as long."""
-    return np.maximum(step - next_step, 0.0)
+def _beyond_smooth(values: FloatArray, n_intervals: int) -> FloatArray:
+    """Return the largest change in each interval that the mean change in its two neighbours does not explain.
+
+    Args:
+        values: Shape (4 n_intervals, n_values), a width before the intervals, at their starts and ends, and a width
+            behind them.
+        n_intervals: Number of intervals.
+    """
+    before, within, behind = np.diff(values.reshape(4, n_intervals, -1), axis=0)
+    jumps: FloatArray = np.abs(within - (before + behind) / 2).max(axis=1)
+    return jumps
 
 
 def _slope_jumps(model: Model, path: _Path, starts: FloatArray, width: float) -> FloatArray:
-    """Return by how much the energy's slopes on both sides of jumps differ, shape (n,), eV/Å."""
-    offsets = _ASIDE * np.arange(3)
+    """Return by how much the energy's slopes on both sides of jumps differ at least, shape (n,), eV/Å.
+
+    Each slope is taken with two steps; what these differ by is taken from the difference of the slopes.
+    """
+    offsets = _ASIDE * np.array([0.0, 0.5, 1.0, 2.0])
     places = [starts[:, None] - offsets, starts[:, None] + width + offsets]
-    energy = path.ask(model, np.concatenate(places).ravel()).energy.reshape(2, len(starts), 3)
-    before, after = (energy @ _ONE_SIDED) / _ASIDE
-    differences: FloatArray = np.abs(after + before)
+    energy = path.ask(model, np.concatenate(places).ravel()).energy.reshape(2, len(starts), 4)
+    fine, coarse = energy[..., :3] @ _ONE_SIDED / (_ASIDE / 2), energy[..., [0, 2, 3]] @ _ONE_SIDED / _ASIDE
+    certain = np.abs(fine.sum(axis=0)) - np.abs(fine - coarse).sum(axis=0)
+    differences: FloatArray = np.maximum(certain, 0.0)
     return differences

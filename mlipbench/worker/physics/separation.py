@@ -59,9 +59,10 @@ def _along_periodic(structure: StructureBatch) -> tuple[int, int, int]:
 
 
 def probe_size_consistency(model: Model, structure: StructureBatch) -> dict[str, float]:
-    """Compare a structure and a copy 100 Å away along its open direction with the two alone.
+    """Compare a structure and half of a copy 100 Å away along its open direction with the two alone.
 
-    Along a periodic direction that is open as a slab's is, the cell of all three has 100 Å of vacuum on both sides.
+    A whole copy would not do: what a model averages over all atoms is the same for one and for two of a kind. Along a
+    periodic direction that is open as a slab's is, the cell of all three has 100 Å of vacuum on both sides.
 
     Args:
         model: The model.
@@ -69,9 +70,9 @@ def probe_size_consistency(model: Model, structure: StructureBatch) -> dict[str,
     """
     normal, extent = _outwards(structure)
     roomy = _with_room(structure, 2 * (extent + _APART))
-    moved = roomy.moved(roomy.positions + (extent + _APART) * normal)
-    pair = _twice_charged(_joined(roomy, moved.numbers, moved.positions))
-    first, second, both = model.energies([roomy, moved, pair])
+    half = _first_atoms(roomy.moved(roomy.positions + (extent + _APART) * normal), (roomy.n_atoms + 1) // 2)
+    pair = _twice_charged(_joined(roomy, half.numbers, half.positions))
+    first, second, both = model.energies([roomy, half, pair])
     return {"size_consistency": float(abs(both - first - second))}
 
 
@@ -170,6 +171,12 @@ def _places(structure: StructureBatch, normal: FloatArray, heights: FloatArray, 
     top = (positions @ normal).max()
     above: FloatArray = across + (top + heights)[:, None] * normal
     return above
+
+
+def _first_atoms(structure: StructureBatch, count: int) -> StructureBatch:
+    """Return the first atoms of a structure in the same cell."""
+    columns = {name: column[:count] for name, column in structure.columns().items() if name in PER_ATOM}
+    return replace(structure, **columns, offsets=np.array([0, count]))
 
 
 def _twice_charged(structure: StructureBatch) -> StructureBatch:

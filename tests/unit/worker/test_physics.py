@@ -255,7 +255,8 @@ def test_twice_as_much_of_what_counts_no_atoms(model_of):
 def test_far_parts_of_what_counts_all_atoms(model_of, make):
     structure = make()
     n = structure.n_atoms
-    assert probe_size_consistency(model_of(Crowd), structure)["size_consistency"] == pytest.approx(2 * n * n)
+    half = (n + 1) // 2
+    assert probe_size_consistency(model_of(Crowd), structure)["size_consistency"] == pytest.approx(2 * n * half)
     found = probe_locality(model_of(Crowd), structure, draws=5, seed=0)
     assert found["locality"] == pytest.approx(20e-3)
     assert found["locality_mean"] == pytest.approx(1e-3)
@@ -279,8 +280,9 @@ def test_far_parts_are_far(model_of, make):
     probe_locality(model_of(Witness), structure, draws=5, seed=0)
     n = structure.n_atoms
     larger = [one for one in seen if one.n_atoms > n]
-    assert {one.n_atoms for one in larger} == {2 * n, n + 20, n + 1}
-    least = {2 * n: 99.9, n + 20: 39.9, n + 1: 19.9}
+    half = (n + 1) // 2
+    assert {one.n_atoms for one in larger} == {n + half, n + 20, n + 1}
+    least = {n + half: 99.9, n + 20: 39.9, n + 1: 19.9}
     for one in larger:
         between = [
             np.linalg.norm(a - b + image)
@@ -299,6 +301,19 @@ def _images(structure):
         return [np.zeros(3)]
     steps = range(-1, 2)
     return [np.array([i, j, k]) @ structure.cell[0] for i in steps for j in steps for k in steps]
+
+
+def test_an_average_over_all_atoms_is_not_size_consistent(model_of):
+    class Averaging(Toy):
+        """The number of atoms times their mean atomic number, squared: the same for an atom in one copy and in two."""
+
+        def one(self, structure):
+            """Return energy and forces."""
+            return structure.n_atoms * structure.numbers.mean() ** 2, np.zeros(3)
+
+    # CH4 and its first half CHH, as ASE lists carbon first: means 2, 8/3 and 18/8
+    found = probe_size_consistency(model_of(Averaging), methane())["size_consistency"]
+    assert found == pytest.approx(abs(8 * (18 / 8) ** 2 - 5 * 2.0**2 - 3 * (8 / 3) ** 2))
 
 
 def test_the_jump_at_a_cutoff(model_of):
