@@ -191,14 +191,18 @@ def test_the_theme_follows_the_system_until_the_button_is_pressed(opened: Any, s
     assert one.page.evaluate(paper) == other
 
 
-def test_every_plot_is_drawn_and_described(opened: Any) -> None:
+def with_plots() -> list[RunRecord]:
+    """Return two runs with three plots."""
     times = [
         number("latency_p50", time, task="efficiency", unit="ms", split=f"cu-{atoms}")
         for atoms, time in ((10, 1.0), (100, 8.0), (900, 90.0))
     ]
     gap = [number("energy_mae", 0.1), number("energy_mae", 0.2, split="gap")]
-    records = [run(name, *gap, *times, environment={"parameters": 5}) for name in ("one", "two")]
-    one = opened(records)
+    return [run(name, *gap, *times, environment={"parameters": 5}) for name in ("one", "two")]
+
+
+def test_every_plot_is_drawn_and_described(opened: Any) -> None:
+    one = opened(with_plots())
     plots = one.page.locator(".plot")
     assert plots.count() == 3
     for place in range(plots.count()):
@@ -207,6 +211,26 @@ def test_every_plot_is_drawn_and_described(opened: Any) -> None:
         drawn.wait_for()
         assert drawn.get_attribute("role") == "img"
         assert len(str(drawn.get_attribute("aria-label"))) > 40
+
+
+def test_the_numbers_of_a_plot_are_reached_by_keyboard(opened: Any) -> None:
+    records = with_plots()
+    page = opened(records).page
+    shown = figures(build_tables(records))
+    summaries = page.locator(".values summary")
+    assert summaries.all_text_contents() == [f"Numbers of the plot: {figure.title}" for figure in shown]
+    for place, figure in enumerate(shown):
+        summaries.nth(place).focus()
+        page.keyboard.press("Enter")
+        table = page.locator(".values").nth(place).locator("table").first
+        heads = table.locator("thead th").all_text_contents()
+        cells = dict(zip(heads, table.locator("tbody tr").first.locator("td").all_text_contents(), strict=True))
+        for name, value in figure.spec["data"]["values"][0].items():
+            told = cells[name.replace("_", " ")]
+            if isinstance(value, str):
+                assert told == value
+            elif isinstance(value, float):
+                assert float(told) == pytest.approx(value, rel=1e-3)
 
 
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])

@@ -218,6 +218,81 @@ async function draw(plot) {
   return view;
 }
 
+/* What a plot shows, as tables for the keyboard and for screen readers: made when they are opened. */
+
+const MOST_ROWS = 500;
+
+function datasets(spec) {
+  const own = spec.data && spec.data.values ? [spec.data.values] : [];
+  const parts = [spec.spec, ...(spec.layer || []), ...(spec.hconcat || []), ...(spec.vconcat || []), ...(spec.concat || [])];
+  return parts.filter(Boolean).reduce((found, part) => found.concat(datasets(part)), own);
+}
+
+function rowsOf(values) {
+  return values.flatMap((value) => {
+    const lists = Object.entries(value).filter(([, entry]) => Array.isArray(entry));
+    if (!lists.length) return [value];
+    const length = Math.max(...lists.map(([, entry]) => entry.length));
+    const at = (place) => Object.fromEntries(lists.map(([name, entry]) => [name, entry[place]]));
+    return Array.from({ length }, (_, place) => ({ ...value, ...at(place) }));
+  });
+}
+
+function textOf(value) {
+  if (typeof value === "number") return String(Number(value.toPrecision(4)));
+  return value === null || value === undefined ? "" : typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
+function tableOf(rows) {
+  const table = document.createElement("table");
+  table.className = "plain";
+  const names = [...new Set(rows.flatMap(Object.keys))];
+  const head = table.createTHead().insertRow();
+  for (const name of names) {
+    const cell = document.createElement("th");
+    cell.scope = "col";
+    cell.textContent = name.replaceAll("_", " ");
+    head.append(cell);
+  }
+  const body = table.createTBody();
+  for (const row of rows.slice(0, MOST_ROWS)) {
+    const line = body.insertRow();
+    for (const name of names) line.insertCell().textContent = textOf(row[name]);
+  }
+  return table;
+}
+
+function fillNumbers(details, plot, title) {
+  if (!details.open || details.querySelector("table")) return;
+  const spec = JSON.parse(document.getElementById(`plot-${plot.dataset.plot}`).textContent);
+  for (const values of datasets(spec)) {
+    const rows = rowsOf(values);
+    const scroll = document.createElement("div");
+    scroll.className = "scroll";
+    scroll.tabIndex = 0;
+    scroll.setAttribute("role", "region");
+    scroll.setAttribute("aria-label", title);
+    scroll.append(tableOf(rows));
+    details.append(scroll);
+    if (rows.length > MOST_ROWS) {
+      const more = document.createElement("p");
+      more.textContent = `The first ${MOST_ROWS} of ${rows.length} rows.`;
+      details.append(more);
+    }
+  }
+}
+
+for (const plot of document.querySelectorAll(".plot")) {
+  const details = document.createElement("details");
+  details.className = "values";
+  const summary = document.createElement("summary");
+  const title = `Numbers of the plot: ${plot.parentElement.querySelector("h3").textContent}`;
+  summary.textContent = title;
+  details.append(summary);
+  details.addEventListener("toggle", () => fillNumbers(details, plot, title));
+  plot.after(details);
+}
+
 if (window.vegaEmbed) {
   const watcher = new IntersectionObserver(
     (entries) => {
