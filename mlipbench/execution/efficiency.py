@@ -45,8 +45,10 @@ STABLE: Final = 1.1
 """Warm-up ends once the slowest of three calls took at most this much longer than the fastest."""
 LATENCY_SHARE: Final = 0.6
 """Of a model's time, what may be over when the last round of single structures ends; the rest is for batches."""
-COUNTED: Final = 4
-"""Structures that operations are counted on."""
+WARM_UP_SHARE: Final = 0.2
+"""Of a model's time, after which no further call is made to warm it up."""
+COUNTED: Final = 2
+"""Structures that operations are counted on; each takes seven calls, some of them slow."""
 SIZE_ROUNDS: Final = 4
 GAIN: Final = 1.05
 FEWEST_MANY: Final = 2
@@ -188,7 +190,7 @@ class Contest:
         seconds: list[float] = []
         try:
             contender.predictor.client()
-            while len(seconds) < WARM_UP_CALLS and contender.spent < self._task.seconds:
+            while len(seconds) < WARM_UP_CALLS and contender.spent < WARM_UP_SHARE * self._task.seconds:
                 stage = Stage.WARM_UP if seconds else Stage.COLD
                 turn = _Turn(stage, len(seconds), self._drawn(len(seconds), 1), first=stage is Stage.COLD)
                 calls = self._measure(contender, turn, BOTH)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -15,7 +15,7 @@ from mlipbench.worker.integrators import VelocityVerlet
 if TYPE_CHECKING:
     from mlipbench.structures import StructureBatch
     from mlipbench.typing import FloatArray
-    from mlipbench.worker.physics.model import Model
+    from mlipbench.worker.physics.model import Answers, Model
 
 _MULTIPLES: Final = (1, 2, 4)
 """Time steps, in units of the given one."""
@@ -49,7 +49,7 @@ def probe_dynamics(model: Model, structure: StructureBatch, nve: NVE, seed: int)
         nve: How it is propagated.
         seed: Of the velocities.
     """
-    runs = [Run.of(model, structure, nve, multiple, seed) for multiple in _MULTIPLES]
+    runs = _simulate(model, structure, nve, seed)
     first = runs[0]
     spread = float(np.std(first.kinetic))
     drift = abs(first.slope) * first.times[-1]
@@ -87,25 +87,65 @@ class Run:
         deviation = self.total - self.total[0]
         return float(np.std(deviation - np.polyval(np.polyfit(self.times, deviation, 1), self.times)))
 
+
+def _simulate(model: Model, structure: StructureBatch, nve: NVE, seed: int) -> list[Run]:
+    """Propagate a structure with each multiple of the time step for the same time, side by side."""
+    masses = _masses(structure)
+    drawn = velocities(masses, nve.temperature, seed)
+    here = model.moved(structure, structure.positions[None])
+    walkers = [_Walker.of(structure, masses, nve, multiple, (drawn, here)) for multiple in _MULTIPLES]
+    for step in range(nve.steps):
+        going_on = [walker for walker in walkers if step < walker.steps]
+        for walker in going_on:
+            walker.stepper.move(walker.state)
+        found = model.moved(structure, np.stack([walker.state.positions for walker in going_on]))
+        for walker, energy, forces in zip(going_on, found.energy.tolist(), found.forces, strict=True):
+            walker.stepper.arrive(walker.state, forces)
+            walker.note(energy)
+    return [walker.run(nve) for walker in walkers]
+
+
+@dataclass(slots=True, eq=False)
+class _Walker:
+    """One simulation under way.
+
+    Attributes:
+        multiple: Its time step, in units of the given one.
+        steps: Steps that it takes.
+        stepper: Its integrator.
+        state: Where it is.
+        energies: Kinetic and potential energies so far, eV.
+    """
+
+    multiple: int
+    steps: int
+    stepper: VelocityVerlet
+    state: State
+    energies: list[tuple[float, float]] = field(default_factory=list)
+
     @classmethod
-    def of(cls, model: Model, structure: StructureBatch, nve: NVE, multiple: int, seed: int) -> Run:
-        """Propagate a structure with a multiple of the time step."""
+    def of(
+        cls, structure: StructureBatch, masses: FloatArray, nve: NVE, multiple: int, start: tuple[FloatArray, Answers]
+    ) -> _Walker:
+        """Return a simulation at its start, which velocities and the model's answer there make."""
+        drawn, here = start
         steps = nve.steps // multiple
-        settings = Dynamics(
-            Integrator.VELOCITY_VERLET, nve.timestep * multiple, nve.temperature, 1.0, 1.0, steps, 1, 1, 0.0
-        )
-        masses = _masses(structure)
+        timestep = nve.timestep * multiple
+        settings = Dynamics(Integrator.VELOCITY_VERLET, timestep, nve.temperature, 1.0, 1.0, steps, 1, 1, 0.0)
         stepper = VelocityVerlet(settings, masses, structure.structure_index, 1)
-        state = _start(model, structure, velocities(masses, nve.temperature, seed))
-        energies = [(float(stepper.kinetic(state.velocities)[0]), float(state.energy[0]))]
-        for _ in range(steps):
-            stepper.move(state)
-            found = model.moved(structure, state.positions[None])
-            stepper.arrive(state, found.forces[0])
-            energies.append((float(stepper.kinetic(state.velocities)[0]), float(found.energy[0])))
-        kinetic, potential = np.array(energies).T
-        times = nve.timestep * multiple * np.arange(steps + 1, dtype=np.float64)
-        return cls(times, kinetic, kinetic + potential)
+        walker = cls(multiple, steps, stepper, _state(structure, drawn, here))
+        walker.note(float(here.energy[0]))
+        return walker
+
+    def note(self, potential: float) -> None:
+        """Keep the energies of a step."""
+        self.energies.append((float(self.stepper.kinetic(self.state.velocities)[0]), potential))
+
+    def run(self, nve: NVE) -> Run:
+        """Return what was kept."""
+        kinetic, potential = np.array(self.energies).T
+        times = nve.timestep * self.multiple * np.arange(self.steps + 1, dtype=np.float64)
+        return Run(times, kinetic, kinetic + potential)
 
 
 def velocities(masses: FloatArray, temperature: float, seed: int) -> FloatArray:
@@ -122,12 +162,11 @@ def velocities(masses: FloatArray, temperature: float, seed: int) -> FloatArray:
     return still
 
 
-def _start(model: Model, structure: StructureBatch, drawn: FloatArray) -> State:
-    here = model.moved(structure, structure.positions[None])
+def _state(structure: StructureBatch, drawn: FloatArray, here: Answers) -> State:
     return State(
         step=0,
         positions=structure.positions.copy(),
-        velocities=drawn,
+        velocities=drawn.copy(),
         forces=here.forces[0],
         energy=here.energy,
         friction=np.zeros(1),

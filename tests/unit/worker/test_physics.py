@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, fcc100, molecule
+from ase.data import atomic_masses
+from ase.units import fs
 
 from mlipbench.execution.requests import task_message
 from mlipbench.metrics.probes import FINDINGS, Probe
@@ -20,7 +22,7 @@ from mlipbench.testing.toys import SpringAdapter
 from mlipbench.worker.physics import Parameters, probe, probe_structure
 from mlipbench.worker.physics.continuity import probe_continuity
 from mlipbench.worker.physics.curves import open_bonds, probe_atom, probe_bonds, probe_diatomic, probe_volume
-from mlipbench.worker.physics.dynamics import NVE, Run, probe_dynamics
+from mlipbench.worker.physics.dynamics import NVE, Run, probe_dynamics, velocities
 from mlipbench.worker.physics.gradient import probe_gradient
 from mlipbench.worker.physics.model import Model
 from mlipbench.worker.physics.separation import probe_extensivity, probe_locality, probe_size_consistency
@@ -123,15 +125,12 @@ class Breathing(Toy):
         return (abs(np.linalg.det(structure.cell[0])) - 30.0) ** 2, np.zeros(3)
 
 
-class Clock(Toy):
-    """An energy that grows by 1 µeV a call, and no forces."""
-
-    calls = 0
+class Ramp(Toy):
+    """E = 1 meV/Å times x of the first atom, and no forces: atoms fly on, and the energy changes with them."""
 
     def one(self, structure):
         """Return energy and forces."""
-        self.calls += 1
-        return 1e-6 * self.calls, np.zeros(3)
+        return 1e-3 * structure.positions[0, 0], np.zeros(3)
 
 
 class Coarse(Toy):
@@ -420,9 +419,11 @@ def test_lone_atoms(model_of):
 
 
 def test_drift_is_a_slope_in_mev_an_atom_and_ps(model_of):
-    # 1 µeV a step of 0.5 fs for two atoms: 1 meV/atom/ps
-    found = probe_dynamics(model_of(Clock), pair(), NVE(0.5, 300.0, 40), seed=0)
-    assert found["nve_drift"] == pytest.approx(1.0, rel=1e-6)
+    masses = np.full(2, atomic_masses[18])
+    speed = abs(velocities(masses, 300.0, 0)[0, 0]) * fs * 1000  # Å/ps
+    found = probe_dynamics(model_of(Ramp), pair(), NVE(0.5, 300.0, 40), seed=0)
+    # 1 meV/Å for two atoms
+    assert found["nve_drift"] == pytest.approx(speed / 2, rel=1e-6)
     # nothing acts on the atoms: the kinetic energy does not fluctuate beyond rounding
     assert found.get("nve_drift_relative", np.inf) > 1e3
 
