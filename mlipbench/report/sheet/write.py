@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 LEGEND = (
     "Intervals in brackets are 95 %. Behind the dot: ranks among models of equal training. ✓ keeps to the threshold at "
-    "the head of its line, ✗ does not."
+    "the head of its line, ✗ does not; without either, the model does not claim to: its forces are declared direct."
 )
 
 
