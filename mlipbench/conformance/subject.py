@@ -11,6 +11,7 @@ import numpy as np
 
 from mlipbench.conformance.compare import SYMMETRY, Noise, Tolerances
 from mlipbench.conformance.contract import check_predictions
+from mlipbench.conformance.finite import CLOSE, scatter
 from mlipbench.models.interface import ForceKind, Property
 
 if TYPE_CHECKING:
@@ -22,11 +23,6 @@ if TYPE_CHECKING:
     from mlipbench.typing import FloatArray
 
 CALLS: Final = 1000
-_CLOSE: Final = 1e-6
-"""Å between the points of the line on which rounding is measured."""
-_POINTS: Final = 9
-_SMOOTH: Final = 2
-"""Degree of the polynomial that stands for the model along that line."""
 
 
 class RefusedError(Exception):
@@ -166,25 +162,14 @@ class Subject:
         The larger of eps(dtype) |E|, and what remains along a line of nine points 1e-6 Å apart beside a parabola.
         """
         direction = np.random.default_rng(batch.n_atoms).standard_normal(batch.positions.shape)
-        steps = _CLOSE * np.linspace(-1, 1, _POINTS) * (_POINTS // 2)
-        line = [self.predict(batch.moved(batch.positions + step * direction)) for step in steps]
+        line = [self.predict(batch.moved(batch.positions + step * direction)) for step in CLOSE]
         energies = np.array([one.energy[0] for one in line])
         return Noise(
-            energy=max(float(self.epsilon * np.abs(energies).max()), _rest(steps, energies[:, None])),
-            forces=_rest(steps, _rows([one.forces for one in line])),
-            stress=_rest(steps, _rows([one.stress for one in line])),
+            energy=max(float(self.epsilon * np.abs(energies).max()), scatter(energies[:, None])),
+            forces=scatter(_rows([one.forces for one in line])),
+            stress=scatter(_rows([one.stress for one in line])),
         )
 
 
 def _rows(values: list[FloatArray | None]) -> FloatArray:
     return np.array([np.zeros(1) if one is None else one.ravel() for one in values], dtype=np.float64)
-
-
-def _rest(steps: FloatArray, values: FloatArray) -> float:
-    """Return the largest difference of columns of values from parabolas through them; zero where one is not finite."""
-    if not np.isfinite(values).all():
-        return 0.0
-    scaled = steps / _CLOSE
-    centred = values - values.mean(axis=0)
-    fitted = np.polynomial.polynomial.polyfit(scaled, centred, _SMOOTH)
-    return float(np.abs(centred - np.polynomial.polynomial.polyvander(scaled, _SMOOTH) @ fitted).max(initial=0.0))

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from mlipbench.conformance.finite import LADDER, STENCIL, slope
+from mlipbench.conformance.finite import CLOSE, LADDER, scatter, slopes
 
 if TYPE_CHECKING:
     from mlipbench.structures import StructureBatch
     from mlipbench.typing import FloatArray
-    from mlipbench.worker.physics.model import Model
+    from mlipbench.worker.physics.model import Answers, Model
 
-_STEP: Final = 1e-2
-"""Å along a unit vector of all coordinates, for derivatives of forces."""
+_CLEAR: Final = 3.0
+"""A difference counts where it is so many times its error."""
 
 
 def probe_gradient(model: Model, structure: StructureBatch, directions: int, seed: int) -> dict[str, float]:
@@ -22,7 +22,9 @@ def probe_gradient(model: Model, structure: StructureBatch, directions: int, see
 
     With u a random unit vector of all d = 3 n_atoms coordinates, the mean of ((F + ∂E/∂x)·u)² is the mean square of the
     components of F + ∂E/∂x. With random orthonormal u and v, |J|² is the mean of d |J u|², and |J - Jᵀ|² the mean of
-    d (d - 1) (u·J v - v·J u)², both without bias, since every orthonormal basis gives the same sums.
+    d (d - 1) (u·J v - v·J u)², both without bias, since every orthonormal basis gives the same sums. All derivatives
+    take their steps from `mlipbench.conformance.finite.LADDER`, and a difference u·J v - v·J u counts where it is three
+    times its error: a function that is rough on the scale of a step, or rounded, has one for every fixed step.
 
     Args:
         model: The model.
@@ -33,32 +35,43 @@ def probe_gradient(model: Model, structure: StructureBatch, directions: int, see
     size = structure.positions.size
     drawn = np.random.default_rng(seed).standard_normal((size, min(directions, size)))
     basis = np.linalg.qr(drawn)[0].T
-    ends = np.array([sign * step for step in LADDER for sign in (-1, 1)])
-    there = structure.positions + (ends[None, :, None] * basis[:, None, :]).reshape(-1, *structure.positions.shape)
-    energies = model.moved(structure, there).energy.reshape(len(basis), -1)
     here = model.moved(structure, structure.positions[None])
-    noise = model.epsilon * float(abs(here.energy[0]))
-    tables = [dict(zip(ends.ravel().tolist(), row.tolist(), strict=True)) for row in energies]
-    slopes = np.array([slope(table.__getitem__, noise).value for table in tables])
-    deviation = basis @ here.forces.ravel() + slopes
-    return {"gradient_deviation": float(np.mean(deviation**2))} | _asymmetry(basis, _jacobian(model, structure, basis))
+    energy_noise, forces_noise = _rounding(model, structure, basis[0], here)
+    ends = np.array([[step, -step] for step in LADDER])
+    there = ends[..., None, None] * basis  # steps, both ways, directions, coordinates
+    found = model.moved(structure, structure.positions + there.reshape(-1, *structure.positions.shape))
+    gradient, _ = slopes(found.energy.reshape(there.shape[:3]), energy_noise)
+    columns, errors = slopes(found.forces.reshape(*ends.shape, -1), forces_noise)
+    deviation = basis @ here.forces.ravel() + gradient
+    shape = len(basis), size
+    return {"gradient_deviation": float(np.mean(deviation**2))} | _asymmetry(
+        basis, columns.reshape(shape), errors.reshape(shape)
+    )
 
 
-def _jacobian(model: Model, structure: StructureBatch, basis: FloatArray) -> FloatArray:
-    """Return J u for each row u, shape (n_directions, n_coordinates), eV/Å², by differences of fourth order."""
-    places, weights = np.array(STENCIL).T
-    steps = _STEP * places[:, None, None] * basis
-    forces = model.moved(structure, structure.positions + steps.reshape(-1, *structure.positions.shape)).forces
-    columns: FloatArray = np.tensordot(weights, forces.reshape(steps.shape), 1) / _STEP
-    return columns
+def _rounding(model: Model, structure: StructureBatch, unit: FloatArray, here: Answers) -> tuple[float, float]:
+    """Return how much of energy and forces is rounding, eV and eV/Å: what the precision says, or what shows."""
+    line = structure.positions + (CLOSE[:, None] * unit).reshape(-1, *structure.positions.shape)
+    found = model.moved(structure, line)
+    least = model.epsilon * float(abs(here.energy[0])), model.epsilon * float(np.abs(here.forces).max())
+    return max(least[0], scatter(found.energy[:, None])), max(least[1], scatter(found.forces.reshape(len(CLOSE), -1)))
 
 
-def _asymmetry(basis: FloatArray, columns: FloatArray) -> dict[str, float]:
-    """Return the two squared norms that the asymmetry of the Jacobian is made of."""
+def _asymmetry(basis: FloatArray, columns: FloatArray, errors: FloatArray) -> dict[str, float]:
+    """Return the two squared norms that the asymmetry of the Jacobian is made of.
+
+    Args:
+        basis: Shape (n, d), orthonormal rows u.
+        columns: Shape (n, d), J u for each of them, eV/Å².
+        errors: Shape (n, d), of these.
+    """
     n, size = basis.shape
+    pairs = np.triu_indices(n, 1)
     inner = basis @ columns.T
-    skew = (inner - inner.T)[np.triu_indices(n, 1)]
+    explained = basis**2 @ (errors**2).T
+    skew, error = (inner - inner.T)[pairs], np.sqrt((explained + explained.T)[pairs])
+    certain = np.where(np.abs(skew) > _CLEAR * error, skew, 0.0)
     return {
-        "jacobian_antisymmetric": size * (size - 1) * float(np.mean(skew**2)) / 4,
+        "jacobian_antisymmetric": size * (size - 1) * float(np.mean(certain**2)) / 4,
         "jacobian_squared": size * float(np.mean(np.sum(columns**2, axis=1))),
     }
