@@ -219,6 +219,27 @@ def test_a_gradient_has_no_deviation(model_of):
     assert found["jacobian_antisymmetric"] < 1e-6 * found["jacobian_squared"]
 
 
+def test_a_gradient_that_is_rough_has_none_either(model_of):
+    class Rippled(Toy):
+        """E = 3/2 Σ r² + a sin(q s), s along all coordinates: ripples of 6 mÅ, which a step of 0.01 Å jumps over."""
+
+        a, q = 1e-5, 1000.0
+
+        def one(self, structure):
+            """Return energy and forces."""
+            x = structure.positions
+            along = np.sqrt(np.arange(1.0, x.size + 1)).reshape(x.shape)
+            along /= np.linalg.norm(along)
+            s = np.sum(along * x)
+            return 1.5 * np.sum(x**2) + self.a * np.sin(self.q * s), -3 * x - self.a * self.q * np.cos(
+                self.q * s
+            ) * along
+
+    found = probe_gradient(model_of(Rippled), methane(), directions=8, seed=0)
+    assert found["jacobian_antisymmetric"] < (1e-3) ** 2 * found["jacobian_squared"]
+    assert found["gradient_deviation"] < 1e-4
+
+
 def test_sums_of_forces(model_of):
     structure = pair()
     assert probe_net_force(model_of(Crowd), structure)["net_force"] == pytest.approx(2e-3)
