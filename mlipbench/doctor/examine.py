@@ -42,6 +42,7 @@ class Diagnosis:
 
     Attributes:
         model: Name of the card.
+        network: Name of the network, where a checkpoint of one was examined by its folder; None for cards.
         dataset: The dataset whose checkpoint was loaded, or that it was fitted to; None where there is one model.
         device: What it ran on.
         dtype: Precision.
@@ -50,6 +51,7 @@ class Diagnosis:
     """
 
     model: str
+    network: str | None
     dataset: str | None
     device: str
     dtype: str
@@ -66,8 +68,15 @@ class Diagnosis:
         checks = [
             {**one.result.header(), "group": one.group, "seconds": round(one.seconds, 3)} for one in self.findings
         ]
-        place = {"model": self.model, "dataset": self.dataset, "device": self.device, "dtype": self.dtype}
-        return {**place, "seconds": round(self.seconds, 3), "failed": len(self.failed), "checks": checks}
+        what = {"model": self.model, "network": self.network, "dataset": self.dataset}
+        return {
+            **what,
+            "device": self.device,
+            "dtype": self.dtype,
+            "seconds": round(self.seconds, 3),
+            "failed": len(self.failed),
+            "checks": checks,
+        }
 
 
 def _made(name: str, patient: Patient, ward: Predictor) -> CheckResult:
@@ -107,6 +116,7 @@ def examine(patient: Patient, display: Display) -> Diagnosis:
             display.advance(1, int(result.status is CheckStatus.FAILED))
     seconds = time.monotonic() - begun
     model = patient.model
-    found = Diagnosis(patient.name, patient.dataset, model.device, model.dtype, tuple(findings), seconds)
+    what = patient.name, patient.network, patient.dataset
+    found = Diagnosis(*what, model.device, model.dtype, tuple(findings), seconds)
     display.end(patient.name, "failed" if found.failed else "ok")
     return found

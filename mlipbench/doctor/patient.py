@@ -53,6 +53,7 @@ class Patient:
 
     Attributes:
         name: Name of its card.
+        network: Name of the network, where a checkpoint of one is examined by its folder; None for cards.
         dataset: The dataset whose checkpoint is loaded, or that it is fitted to; None where there is one model.
         spec: How its workers are started.
         model: What they load.
@@ -60,6 +61,7 @@ class Patient:
     """
 
     name: str
+    network: str | None
     dataset: str | None
     spec: WorkerSpec
     model: LoadModel
@@ -74,6 +76,7 @@ class _Weights:
     elements: frozenset[int]
     parameters: Mapping[str, AnyArray] = field(default_factory=lambda: MappingProxyType({}))
     references: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
+    network: str | None = None
 
 
 def find_patient(card: ModelCard, choice: Choice, prepare: Callable[[], WorkerSpec], location: DataLocation) -> Patient:
@@ -113,7 +116,7 @@ def find_patient(card: ModelCard, choice: Choice, prepare: Callable[[], WorkerSp
     )
     samples = build_samples(weights.elements, capabilities)
     examination = Examination(capabilities, samples, weights.references)
-    return Patient(card.name, weights.dataset, spec, model, examination)
+    return Patient(card.name, weights.network, weights.dataset, spec, model, examination)
 
 
 def _device(card: ModelCard, wanted: str | None) -> str:
@@ -162,7 +165,8 @@ def _loaded(card: ModelCard, dataset: str | None) -> _Weights:
     references: Mapping[int, float] = {}
     if record is not None and record.energy_reference.kind is ReferenceKind.PER_ELEMENT:
         references = record.energy_reference.per_element
-    return _Weights(dataset, elements, references=references)
+    network = record.net if record is not None and record.name == card.name else None
+    return _Weights(dataset, elements, references=references, network=network)
 
 
 def _record(card: ModelCard, dataset: str | None) -> CheckpointRecord | None:

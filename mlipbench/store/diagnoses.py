@@ -36,6 +36,7 @@ class DiagnosisRecord(Record):
 
     Attributes:
         model: Name of the card.
+        network: Name of the network, where a checkpoint of one was examined by its folder; None for cards.
         dataset: The dataset whose checkpoint was loaded, or that it was fitted to; None where there is one model.
         device: What it ran on.
         dtype: Precision.
@@ -45,6 +46,7 @@ class DiagnosisRecord(Record):
     """
 
     model: str
+    network: str | None
     dataset: str | None
     device: str
     dtype: str
@@ -54,7 +56,7 @@ class DiagnosisRecord(Record):
 
 
 def read_diagnoses(results: Path, model: str, problems: list[MlipbenchError]) -> Iterator[DiagnosisRecord]:
-    """Yield what doctor found of a model, from all JSON files of the folder ``doctor``.
+    """Yield what doctor found of a model, or of checkpoints of a network, from all JSON files of the folder ``doctor``.
 
     Args:
         results: The results directory.
@@ -67,5 +69,5 @@ def read_diagnoses(results: Path, model: str, problems: list[MlipbenchError]) ->
         except MlipbenchError as error:
             problems.append(error)
             continue
-        if found.model == model:
+        if model in {found.model, found.network}:
             yield found

@@ -161,7 +161,8 @@ def _examined(found: DiagnosisRecord) -> Grid:
         counts = [str(sum(check.status is status for check in checks)) for status in CheckStatus]
         wrong = "; ".join(f"{check.check}: {check.problem}" for check in checks if check.problem)
         lines.append((group, *counts, wrong))
-    weights = "" if found.dataset is None else f", weights for {found.dataset}"
+    weights = f", {found.model}" if found.network else ""
+    weights += "" if found.dataset is None else f", weights for {found.dataset}"
     title = f"doctor{weights}: {found.dtype} on {found.device}"
     return Grid(title, ("group", *(status.replace("_", " ") for status in CheckStatus), "what is wrong"), tuple(lines))
 

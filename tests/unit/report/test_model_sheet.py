@@ -28,8 +28,8 @@ def diagnosis(model="net", **failed):
         if check["check"] in failed:
             check |= {"status": "failed", "problem": failed[check["check"]], "remedy": "mend it"}
     return {
-        "model": model, "dataset": "toys", "device": "cpu", "dtype": "float32", "seconds": 2.0, "failed": len(failed),
-        "checks": checks,
+        "model": model, "network": None, "dataset": "toys", "device": "cpu", "dtype": "float32", "seconds": 2.0,
+        "failed": len(failed), "checks": checks,
     }  # fmt: skip
 
 
@@ -158,7 +158,7 @@ def test_what_doctor_says_can_be_read_back(tmp_path):
     from mlipbench.doctor.examine import Diagnosis, Finding
 
     findings = (Finding(passed("rotation"), "symmetry", 0.5), Finding(failed("energy_units", "w", "m"), "units", 0.5))
-    told = Diagnosis("net", None, "cpu", "float64", findings, 1.0).as_dict()
+    told = Diagnosis("net-recipe", "net", None, "cpu", "float64", findings, 1.0).as_dict()
     folder = tmp_path / "doctor"
     folder.mkdir()
     (folder / "net.json").write_text(json.dumps(told))
