@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 HEADER = (
     "model,variant,training,seed,dataset,split,task,metric,value,unit,direction,ci_low,ci_high,two_way_low,two_way_high,"
-    "design_effect,rank_low,rank_high,n,n_failed,status,reason,source,comparability_key,run_id,citation,distance"
+    "design_effect,rank_low,rank_high,n,n_failed,status,reason,source,comparability_key,run_id,citation,distance,"
+    "threshold,passes"
 )
 
 
