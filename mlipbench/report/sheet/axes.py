@@ -71,12 +71,16 @@ def _coverage(runs: Sequence[RunRecord]) -> Axis:
 
 
 def _training(runs: Sequence[RunRecord]) -> Axis:
-    """Whether its weights are trained, and on other structures than it is evaluated on."""
+    """Whether its weights are trained, and on other structures than it is evaluated on.
+
+    Runs that measure costs alone may have weights that are not.
+    """
+    runs = [run for run in runs if any(record.task != Task.EFFICIENCY for record in run.metrics)]
     facts = [one for run in runs if run.manifest for one in run.manifest.model.checkpoints.values()]
     untrained = [str(one.get("recipe")) for one in facts if "verdict" in one and not one["verdict"]["trained"]]
     kinds = {record.relation for run in runs for record in run.metrics if record.value is not None}
     if not runs:
-        return Axis("training", None, "there is no run")
+        return Axis("training", None, "there is no run but of costs")
     if untrained:
         return Axis(
             "training", passes=False, said=f"untrained by {_some(untrained)}: forces are no better than half of none"

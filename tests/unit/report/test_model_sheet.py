@@ -94,6 +94,15 @@ def test_untrained_weights_fail(make_run, tmp_path):
     assert (found.passes, found.said) == (False, "untrained by toys: forces are no better than half of none")
 
 
+def test_weights_that_cost_what_trained_ones_do_need_not_be_trained(make_run, tmp_path):
+    weights = {"toys": {"verdict": {"trained": False}, "recipe": "toys"}}
+    model = {"name": "net", "card": {}, "card_sha256": "0" * 64, "checkpoints": weights}
+    cost = {"task": "efficiency", "metric": "latency_p50", "unit": "ms", "split": "slabs"}
+    make_run("net", manifest={"model": model}, record=cost)
+    found = axis(build_sheet("net", collect([tmp_path / "results"]), [], []), "training")
+    assert (found.passes, found.said) == (None, "there is no run but of costs")
+
+
 def test_lost_replicas_fail(make_run, tmp_path):
     lost = {"task": "md", "metric": "survived", "unit": "1", "direction": "higher", "value": 0.5, "ci_low": 0.1,
             "ci_high": 0.9}  # fmt: skip
