@@ -47,8 +47,8 @@ LATENCY_SHARE: Final = 0.6
 """Of a model's time, what may be over when the last round of single structures ends; the rest is for batches."""
 WARM_UP_SHARE: Final = 0.2
 """Of a model's time, after which no further call is made to warm it up."""
-COUNTED: Final = 2
-"""Structures that operations are counted on; each takes seven calls, some of them slow."""
+COUNTED: Final = 4
+"""Structures that operations are counted on."""
 SIZE_ROUNDS: Final = 4
 GAIN: Final = 1.05
 FEWEST_MANY: Final = 2
