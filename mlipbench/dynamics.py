@@ -75,6 +75,21 @@ class Dynamics:
             raise ProtocolError("a request for dynamics does not name its settings") from error
 
 
+def thermal_velocities(masses: FloatArray, temperature: float, generator: np.random.Generator) -> FloatArray:
+    """Draw velocities of Maxwell and Boltzmann, shape (n_atoms, 3); the whole may move.
+
+    Args:
+        masses: Shape (n_atoms,), u.
+        temperature: K.
+        generator: Draws three numbers for each atom.
+    """
+    from ase.units import kB
+
+    widths = np.sqrt(kB * temperature / masses)
+    drawn: FloatArray = generator.standard_normal((len(masses), 3)) * widths[:, None]
+    return drawn
+
+
 @dataclass(frozen=True, slots=True)
 class Halt:
     """The last step that a replica is to complete, because the model does not survive the next one.

@@ -63,7 +63,7 @@ def doctor(  # noqa: PLR0913 - options
             return _spec(environment, Path(folder) / "log.txt", memory_limit, timeout)
 
         found = examine(find_patient(card, Choice(dataset, device), prepare, location), shown)
-    emit_json(found.as_dict()) if json else _show(found)
+    emit_json(found.record().model_dump(mode="json")) if json else _show(found)
     return int(ExitCode.NEGATIVE_VERDICT if found.failed else ExitCode.DONE)
 
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 LADDER: Final = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 """Å, or strain."""
-STENCIL: Final = ((-2.0, 1.0 / 12.0), (-1.0, -8.0 / 12.0), (1.0, 8.0 / 12.0), (2.0, -1.0 / 12.0))
-"""Places, in steps, and weights, over the step, of the central difference of fourth order."""
 CLOSE: Final = 1e-6 * np.linspace(-4.0, 4.0, 9)
 """Å, of a line so short that what differs along it from a parabola is rounding."""
 _SMOOTH: Final = 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlipbench.conformance.catalogue import CHECKS
 from mlipbench.conformance.result import CheckResult, failed
@@ -15,6 +15,7 @@ from mlipbench.execution.failures import WorkerLostError, as_error
 from mlipbench.execution.requests import examine_message
 from mlipbench.protocol import MessageKind
 from mlipbench.status import CheckStatus
+from mlipbench.store.diagnoses import CheckRecord, DiagnosisRecord
 
 if TYPE_CHECKING:
     from mlipbench.doctor.patient import Patient
@@ -63,20 +64,21 @@ class Diagnosis:
         """What is wrong."""
         return tuple(one.result for one in self.findings if one.result.status is CheckStatus.FAILED)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return all of it as JSON data."""
+    def record(self) -> DiagnosisRecord:
+        """Return all of it as it is kept in a file."""
         checks = [
-            {**one.result.header(), "group": one.group, "seconds": round(one.seconds, 3)} for one in self.findings
+            CheckRecord(**one.result.header(), group=one.group, seconds=round(one.seconds, 3)) for one in self.findings
         ]
-        what = {"model": self.model, "network": self.network, "dataset": self.dataset}
-        return {
-            **what,
-            "device": self.device,
-            "dtype": self.dtype,
-            "seconds": round(self.seconds, 3),
-            "failed": len(self.failed),
-            "checks": checks,
-        }
+        return DiagnosisRecord(
+            model=self.model,
+            network=self.network,
+            dataset=self.dataset,
+            device=self.device,
+            dtype=self.dtype,
+            seconds=round(self.seconds, 3),
+            failed=len(self.failed),
+            checks=checks,
+        )
 
 
 def _made(name: str, patient: Patient, ward: Predictor) -> CheckResult:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mlipbench.dynamics import RUNNING, Dynamics, End, Frames, Guards, Halt, State
+from mlipbench.dynamics import RUNNING, Dynamics, End, Frames, Guards, Halt, State, thermal_velocities
 from mlipbench.execution.failures import WorkerLostError, WorkerMemory, WorkerProtocol, WorkerTimeout, as_error
 from mlipbench.execution.requests import advance_message
 from mlipbench.protocol import MessageKind
@@ -222,20 +222,17 @@ def first_state(replicas: Replicas, seeds: tuple[int, ...]) -> State:
         replicas: What is simulated.
         seeds: One for each replica.
     """
-    from ase.units import kB
-
     start = replicas.start
-    draws, generators = [], []
-    for place, seed in enumerate(seeds):
+    velocities, generators = [], []
+    for seed, masses in zip(seeds, np.split(replicas.masses, start.offsets[1:-1]), strict=True):
         generator = np.random.Generator(np.random.PCG64(seed))
-        draws.append(generator.standard_normal((int(start.counts[place]), 3)))
+        velocities.append(thermal_velocities(masses, replicas.dynamics.temperature, generator))
         generators.append(dict(generator.bit_generator.state))
-    width = np.sqrt(kB * replicas.dynamics.temperature / replicas.masses)[:, None]
     n = start.n_structures
     return State(
         step=0,
         positions=np.array(start.positions),
-        velocities=np.concatenate(draws) * width,
+        velocities=np.concatenate(velocities),
         forces=np.full((start.n_atoms, 3), np.nan),
         energy=np.full(n, np.nan),
         friction=np.zeros(n),

@@ -85,7 +85,6 @@ class MetricDefinition(Generic[Columns]):
         conservative: Whether it asks what only models claim whose forces are a gradient; others have a number and no
             verdict.
         precision: The only precision that it means something in; None for all.
-        precisions: Whether it needs a model that is offered in two of them.
     """
 
     name: str
@@ -105,7 +104,6 @@ class MetricDefinition(Generic[Columns]):
     threshold: Threshold | None = None
     conservative: bool = False
     precision: str | None = None
-    precisions: bool = False
 
     @property
     def needs_one_reference(self) -> bool:

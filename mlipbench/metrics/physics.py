@@ -47,8 +47,8 @@ _DEFINITIONS: Final[tuple[MetricDefinition[PhysicsFindings], ...]] = (
     ),
     MetricDefinition(
         "jacobian_asymmetry", "1", _LOWER, "Jacobian asymmetry",
-        "λ = |J - Jᵀ| / (2 |J|) with J = ∂F/∂x in Frobenius norms, squares summed over structures; estimated without "
-        "bias along random orthonormal directions (arXiv:2412.11569)",
+        "λ = |J - Jᵀ| / (2 |J|) with J = ∂F/∂x in Frobenius norms, squares summed over structures; estimated along "
+        "random orthonormal directions, differences below three times their error left out (arXiv:2412.11569)",
         _column("jacobian_antisymmetric"), _column("jacobian_squared"), _RMS, about=Probe.GRADIENT, conservative=True,
         threshold=Threshold(4e-3, "the least of the direct-force models of arXiv:2412.11569; a gradient has 0"),
     ),
@@ -117,7 +117,7 @@ _DEFINITIONS: Final[tuple[MetricDefinition[PhysicsFindings], ...]] = (
     MetricDefinition(
         "cutoff_energy_jump", "eV", _LOWER, "Energy jump",
         "mean over structures of the largest jump of the energy as one atom moves through cutoffs and caps on "
-        "neighbours; found by halving the intervals of a scan until a smooth function would not change",
+        "neighbours; found by refining a scan until a smooth function would not change",
         _column("cutoff_energy_jump"), _ones, _MEAN, about=Probe.CONTINUITY,
         threshold=Threshold(1e-3, "mlip-arena's dead zone"),
     ),
@@ -263,13 +263,13 @@ _DEFINITIONS: Final[tuple[MetricDefinition[PhysicsFindings], ...]] = (
     MetricDefinition(
         "precision_energy", "eV/atom", _LOWER, "Precision: energy",
         "mean over structures of the difference of energies with the same weights in the other of float32 and float64",
-        _column("precision_energy"), _ones, _MEAN, about=Probe.PRECISION, precisions=True,
+        _column("precision_energy"), _ones, _MEAN, about=Probe.PRECISION,
         threshold=Threshold(1e-4, "what `parity` allows"),
     ),
     MetricDefinition(
         "precision_forces", "eV/Å", _LOWER, "Precision: forces",
         "mean over structures of the largest difference of a force component likewise",
-        _column("precision_forces"), _ones, _MEAN, about=Probe.PRECISION, precisions=True,
+        _column("precision_forces"), _ones, _MEAN, about=Probe.PRECISION,
         threshold=Threshold(1e-3, "what `parity` allows"),
     ),
 )  # fmt: skip

@@ -17,7 +17,7 @@ from mlipbench.plan.applicability import why_no_metric
 from mlipbench.plan.dynamics import asked_about
 from mlipbench.plan.dynamics import why_no_metric as why_no_dynamics
 from mlipbench.plan.exposure import Exposure
-from mlipbench.plan.physics import offered_physics, why_no_physics
+from mlipbench.plan.physics import kinds_in, offered_physics, why_no_physics
 from mlipbench.plan.plan import PlannedCell
 from mlipbench.status import Status, Task, Training
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mlipbench.plan.applicability import EnergyRoute
     from mlipbench.plan.plan import PlannedDataset, PlannedSplit
     from mlipbench.plan.splits import SplitQuestion
+    from mlipbench.structures.kinds import Kind
     from mlipbench.suite.schema import Suite
 
 METRIC_VERSION: Final = 1
@@ -72,14 +73,15 @@ def plan_cells(
     wanted = suite.tasks.chosen()[split.task].metrics
     seen = split.exposure or Exposure(Training.UNKNOWN)
     data = dataset.splits[split.split]
-    for metric in wanted or _offered(dataset, split, suite):
+    kinds = kinds_in(data, split.n_structures) if split.task is Task.PHYSICS else frozenset()
+    for metric in wanted or _offered(dataset, split, suite, kinds):
         definition = TASK_METRICS[split.task].definitions[metric]
         reason = split.reason or why_no_metric(definition, declared, data, route)
         if suite.tasks.md is not None and split.task is Task.MD:
             reference = dataset.splits[suite.tasks.md.reference]
             reason = reason or why_no_dynamics(definition.about, suite.tasks.md, dataset.entry, reference, data)
         if split.task is Task.PHYSICS:
-            reason = reason or why_no_physics(definition, question, split)
+            reason = reason or why_no_physics(definition, kinds, question)
         if definition.own_references and not _has_references(dataset, split.split):
             reason = reason or "the dataset ships no reference structures"
         reason = reason or _why_not_referred(definition, dataset, route, refused)
@@ -136,12 +138,12 @@ def _why_not_referred(
     return None
 
 
-def _offered(dataset: PlannedDataset, split: PlannedSplit, suite: Suite) -> list[str]:
+def _offered(dataset: PlannedDataset, split: PlannedSplit, suite: Suite, kinds: frozenset[Kind]) -> list[str]:
     if split.task is Task.MD and suite.tasks.md is not None:
         about = asked_about(suite.tasks.md)
         return [name for name, definition in TASK_METRICS[Task.MD].definitions.items() if definition.about in about]
     if split.task is Task.PHYSICS:
-        return offered_physics(dataset.splits[split.split], split, suite)
+        return offered_physics(kinds, suite)
     if suite.tasks.efficiency is not None and split.task is Task.EFFICIENCY:
         return [*COST_METRICS, *(PARITY_METRICS if suite.tasks.efficiency.parity is not None else ())]
     columns = dataset.splits[split.split].column_names

@@ -30,10 +30,10 @@ def verdict(run: RunRecord, record: MetricRecord | None) -> bool | None:
 
 def not_claimed(run: RunRecord, record: MetricRecord | None) -> bool:
     """Return whether a metric asks what only models claim whose forces are a gradient, and this one does not."""
-    definition = None if record is None else find_metric(record.task, record.metric)
-    if definition is None or not definition.conservative or run.manifest is None:
+    if record is None or record.value is None or run.manifest is None:
         return False
-    if record is None or record.value is None:
+    definition = find_metric(record.task, record.metric)
+    if definition is None or not definition.conservative:
         return False
     capabilities = run.manifest.model.card.get("capabilities", {})
     return bool(capabilities.get("forces") == ForceKind.DIRECT)

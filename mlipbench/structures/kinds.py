@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from mlipbench.structures.neighbors import completed_cell
-
 if TYPE_CHECKING:
     from mlipbench.structures.batch import StructureBatch
-    from mlipbench.typing import FloatArray
 
 VACUUM: Final = 6.0
 """Å; a periodic direction with a wider gap between atoms is an open one, as above a slab."""
@@ -37,23 +35,36 @@ def kind_of(structure: StructureBatch) -> Kind:
 def open_direction(structure: StructureBatch) -> int | None:
     """Return the lattice direction along which a single structure has most vacuum; None where it has none.
 
-    A direction without periodicity is open. One with periodicity is where a gap between atoms, measured along the
-    normal of the two other lattice vectors, is wider than `VACUUM`.
+    A direction without periodicity is open. One with periodicity is where its widest gap is wider than `VACUUM`.
     """
     pbc = structure.pbc[0]
     if not pbc.all():
         return int(np.flatnonzero(~pbc)[-1])
-    cell = structure.cell[0]
-    gaps = widest_gaps(structure)
-    heights = 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)
-    widths = gaps * heights
-    return int(np.argmax(widths)) if widths.max() > VACUUM else None
+    widths = [widest_gap(structure, axis).width for axis in range(3)]
+    return int(np.argmax(widths)) if max(widths) > VACUUM else None
 
 
-def widest_gaps(structure: StructureBatch) -> FloatArray:
-    """Return the widest gap between atoms of a periodic structure along each lattice vector, shape (3,), scaled."""
-    cell = completed_cell(structure.cell[0], structure.pbc[0])
-    scaled = np.sort((structure.positions @ np.linalg.inv(cell)) % 1.0, axis=0)
-    around = np.concatenate([scaled, scaled[:1] + 1.0])
-    gaps: FloatArray = np.diff(around, axis=0).max(axis=0)
-    return gaps
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """The widest gap between the atoms of a periodic structure along a lattice vector.
+
+    Attributes:
+        width: Å, along the normal of the two other lattice vectors.
+        below: The atom at which it begins.
+        above: The atom at which it ends, or an image of it.
+    """
+
+    width: float
+    below: int
+    above: int
+
+
+def widest_gap(structure: StructureBatch, axis: int) -> Gap:
+    """Return the widest gap of a single structure, periodic in all directions, along a lattice vector."""
+    inverse = np.linalg.inv(structure.cell[0])
+    inside = (structure.positions @ inverse[:, axis]) % 1.0
+    order = np.argsort(inside, kind="stable")
+    gaps = np.diff(np.append(inside[order], inside[order[0]] + 1.0))
+    widest = int(np.argmax(gaps))
+    height = 1.0 / np.linalg.norm(inverse[:, axis])
+    return Gap(float(gaps[widest] * height), int(order[widest]), int(order[(widest + 1) % len(order)]))

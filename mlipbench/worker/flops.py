@@ -76,12 +76,13 @@ def _facts(session: Session, batch: StructureBatch, asked: frozenset[Property]) 
             forces=nothing if asked == _MOST else None,
         )
 
-    first = batch.slice(0, 1)
+    one = batch.select(np.flatnonzero(covered)[:1])
+    prepared_one = adapter.prepare(one)
 
     def cost(wanted: frozenset[Property]) -> CallCost:
         for _ in range(_WARM_UP_CALLS):
             session.send(Message(MessageKind.ALIVE))
-            _run(adapter, first, adapter.prepare(first), wanted)
+            _run(adapter, one, prepared_one, wanted)
         session.send(Message(MessageKind.ALIVE))
         return _cost(adapter, lambda: _run(adapter, batch, prepared, wanted))
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 LEGEND = (
     "Intervals in brackets are 95 %. Behind the dot: ranks among models of equal training. ✓ keeps to the threshold at "
-    "the head of its line, ✗ does not; without either, the model does not claim to: its forces are declared direct."
+    "the head of its line, ✗ does not; where a "
+    "threshold has neither, the model does not claim to keep to it: its forces are declared direct."
 )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from mlipbench.structures.kinds import Kind, kind_of, open_direction
+from mlipbench.structures.kinds import Kind, kind_of, open_direction, widest_gap
 from mlipbench.structures.neighbors import completed_cell
 
 if TYPE_CHECKING:
@@ -104,18 +104,12 @@ def _path(structure: StructureBatch) -> _Path:
 def _slab_path(structure: StructureBatch) -> _Path:
     """Return the way of the atom at the edge of the gap into it, no nearer to the next image than half of the gap."""
     axis = open_direction(structure)
-    cell = completed_cell(structure.cell[0], structure.pbc[0])
-    inverse = np.linalg.inv(cell)
-    scaled = (structure.positions @ inverse)[:, axis]
-    height = 1 / np.linalg.norm(inverse[:, axis])
-    direction = inverse[:, axis] * height
-    if not structure.pbc[0, axis]:
-        return _Path(structure, int(np.argmax(scaled)), direction, _PULLED)
-    inside = scaled % 1.0
-    order = np.argsort(inside)
-    gaps = np.diff(np.append(inside[order], inside[order[0]] + 1.0))
-    edge = int(np.argmax(gaps))
-    return _Path(structure, int(order[edge]), direction, min(_PULLED, float(gaps[edge] * height) / 2))
+    normal = np.linalg.inv(completed_cell(structure.cell[0], structure.pbc[0]))[:, axis]
+    direction = normal / np.linalg.norm(normal)
+    if axis is None or not structure.pbc[0, axis]:
+        return _Path(structure, int(np.argmax(structure.positions @ normal)), direction, _PULLED)
+    gap = widest_gap(structure, axis)
+    return _Path(structure, gap.below, direction, min(_PULLED, gap.width / 2))
 
 
 def _values(answers: Answers, *, forces: bool) -> FloatArray:

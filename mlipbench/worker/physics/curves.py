@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from mlipbench.conformance.finite import STENCIL
 from mlipbench.metrics.curves import (
     ENERGY_DEAD_ZONE,
     FORCE_DEAD_ZONE,
@@ -39,6 +38,9 @@ _CONSERVED: Final = 0.9
 """Of the covalent radius, from which forces are compared with slopes (mlip-arena)."""
 _STEP: Final = 1e-2
 """Å, of the differences of fourth order."""
+_PLACES: Final = np.array([-2.0, -1.0, 1.0, 2.0])
+_WEIGHTS: Final = np.array([1.0, -8.0, 8.0, -1.0]) / 12.0
+"""Of the function at these places, in steps; the sum over the step is the derivative."""
 _BONDED: Final = 1.25
 """Sums of covalent radii up to which two atoms are bonded."""
 _MOST_BONDS: Final = 4
@@ -58,11 +60,11 @@ def probe_atom(model: Model, structure: StructureBatch) -> dict[str, float]:
 def probe_diatomic(model: Model, structure: StructureBatch) -> dict[str, float]:
     """Return what the energy of two atoms looks like as their distance changes."""
     energy, force = _along_axis(model, structure, DISTANCES)
-    slopes = energy_slopes(model, structure, DISTANCES)
     repulsion, attraction = branch_correlations(DISTANCES, energy)
     radii = _covalent_radii(structure.numbers)
     inside = _WALL * radii.sum() > DISTANCES
     safe = _CONSERVED * radii.mean() <= DISTANCES
+    slopes = _energy_slopes(model, structure, DISTANCES[safe])
     return {
         "diatomic_flips": sign_changes(force, FORCE_DEAD_ZONE),
         "diatomic_minima": count_minima(energy),
@@ -72,17 +74,16 @@ def probe_diatomic(model: Model, structure: StructureBatch) -> dict[str, float]:
         "diatomic_tortuosity": tortuosity(energy),
         "diatomic_jump": jump(energy),
         "diatomic_wall": float(np.mean(np.diff(energy[inside]) < 0)),
-        "diatomic_conservation": float(np.abs(force + slopes)[safe].mean()),
+        "diatomic_conservation": float(np.abs(force[safe] + slopes).mean()),
         "dissociation": _dissociation(model, structure),
     }
 
 
-def energy_slopes(model: Model, structure: StructureBatch, distances: FloatArray) -> FloatArray:
+def _energy_slopes(model: Model, structure: StructureBatch, distances: FloatArray) -> FloatArray:
     """Return dE/dr of two atoms at some distances, shape (n,), eV/Å, by differences of fourth order."""
-    places, weights = np.array(STENCIL).T
-    around = (distances[:, None] + _STEP * places).ravel()
+    around = (distances[:, None] + _STEP * _PLACES).ravel()
     energy, _ = _along_axis(model, structure, around)
-    slopes: FloatArray = energy.reshape(len(distances), len(places)) @ weights / _STEP
+    slopes: FloatArray = energy.reshape(len(distances), len(_PLACES)) @ _WEIGHTS / _STEP
     return slopes
 
 
@@ -127,7 +128,7 @@ def probe_bonds(model: Model, structure: StructureBatch) -> dict[str, float]:
 
     Of many bonds four are taken, evenly; bonds in rings are left out. Nothing is returned for a molecule without one.
     """
-    bonds = list(open_bonds(structure))
+    bonds = open_bonds(structure)
     chosen = [bonds[i] for i in np.linspace(0, len(bonds) - 1, min(len(bonds), _MOST_BONDS)).round().astype(int)]
     found = [_stretched(model, structure, bond, side) for bond, side in chosen]
     return {name: float(np.mean([one[name] for one in found])) for name in (found[0] if found else ())}

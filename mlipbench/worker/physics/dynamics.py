@@ -6,21 +6,24 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from ase.units import kB
 
-from mlipbench.dynamics import RUNNING, Dynamics, State
+from mlipbench.dynamics import RUNNING, Dynamics, State, thermal_velocities
+from mlipbench.metrics.thermo import conservation, log_log_slope
 from mlipbench.status import Integrator
 from mlipbench.worker.integrators import VelocityVerlet
 
 if TYPE_CHECKING:
+    from mlipbench.metrics.thermo import Conservation
     from mlipbench.structures import StructureBatch
     from mlipbench.typing import FloatArray
     from mlipbench.worker.physics.model import Answers, Model
 
 _MULTIPLES: Final = (1, 2, 4)
 """Time steps, in units of the given one."""
-_PER_PS: Final = 1000.0
+_FS: Final = 1000.0
+"""In a ps."""
 _MEV: Final = 1000.0
+"""In an eV."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,49 +52,24 @@ def probe_dynamics(model: Model, structure: StructureBatch, nve: NVE, seed: int)
         nve: How it is propagated.
         seed: Of the velocities.
     """
-    runs = _simulate(model, structure, nve, seed)
-    first = runs[0]
-    spread = float(np.std(first.kinetic))
-    drift = abs(first.slope) * first.times[-1]
-    found = {"nve_drift": abs(first.slope) / structure.n_atoms * _MEV * _PER_PS}
+    walkers = _simulate(model, structure, nve, seed)
+    kept = [walker.conserved(structure.n_atoms) for walker in walkers]
+    drift = abs(float(kept[0].drift.value or 0.0))
+    found = {"nve_drift": drift}
+    spread = float(np.std(walkers[0].kinetic)) * _MEV / structure.n_atoms
     if spread > 0:
-        found["nve_drift_relative"] = drift / spread
-    fluctuations = np.array([run.fluctuation for run in runs])
+        found["nve_drift_relative"] = drift * float(walkers[0].times[-1]) / spread
+    fluctuations = np.array([one.fluctuation for one in kept])
     if np.all(fluctuations > 0):
-        found["timestep_exponent"] = float(np.polyfit(np.log(_MULTIPLES), np.log(fluctuations), 1)[0])
+        found["timestep_exponent"] = float(log_log_slope(np.array(_MULTIPLES), fluctuations).value or 0.0)
     return found
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Run:
-    """Energies of one simulation.
-
-    Attributes:
-        times: Shape (n,), fs.
-        kinetic: Shape (n,), eV.
-        total: Shape (n,), eV.
-    """
-
-    times: FloatArray
-    kinetic: FloatArray
-    total: FloatArray
-
-    @property
-    def slope(self) -> float:
-        """Of the total energy by least squares, eV/fs."""
-        return float(np.polyfit(self.times, self.total - self.total[0], 1)[0])
-
-    @property
-    def fluctuation(self) -> float:
-        """Root mean square of the total energy about its drift, eV."""
-        deviation = self.total - self.total[0]
-        return float(np.std(deviation - np.polyval(np.polyfit(self.times, deviation, 1), self.times)))
-
-
-def _simulate(model: Model, structure: StructureBatch, nve: NVE, seed: int) -> list[Run]:
+def _simulate(model: Model, structure: StructureBatch, nve: NVE, seed: int) -> list[_Walker]:
     """Propagate a structure with each multiple of the time step for the same time, side by side."""
     masses = _masses(structure)
-    drawn = velocities(masses, nve.temperature, seed)
+    drawn = thermal_velocities(masses, nve.temperature, np.random.default_rng(seed))
+    drawn -= (masses @ drawn) / masses.sum()  # the whole stays where it is
     here = model.moved(structure, structure.positions[None])
     walkers = [_Walker.of(structure, masses, nve, multiple, (drawn, here)) for multiple in _MULTIPLES]
     for step in range(nve.steps):
@@ -102,22 +80,22 @@ def _simulate(model: Model, structure: StructureBatch, nve: NVE, seed: int) -> l
         for walker, energy, forces in zip(going_on, found.energy.tolist(), found.forces, strict=True):
             walker.stepper.arrive(walker.state, forces)
             walker.note(energy)
-    return [walker.run(nve) for walker in walkers]
+    return walkers
 
 
 @dataclass(slots=True, eq=False)
 class _Walker:
-    """One simulation under way.
+    """One simulation.
 
     Attributes:
-        multiple: Its time step, in units of the given one.
+        timestep: ps.
         steps: Steps that it takes.
         stepper: Its integrator.
         state: Where it is.
         energies: Kinetic and potential energies so far, eV.
     """
 
-    multiple: int
+    timestep: float
     steps: int
     stepper: VelocityVerlet
     state: State
@@ -133,7 +111,7 @@ class _Walker:
         timestep = nve.timestep * multiple
         settings = Dynamics(Integrator.VELOCITY_VERLET, timestep, nve.temperature, 1.0, 1.0, steps, 1, 1, 0.0)
         stepper = VelocityVerlet(settings, masses, structure.structure_index, 1)
-        walker = cls(multiple, steps, stepper, _state(structure, drawn, here))
+        walker = cls(timestep / _FS, steps, stepper, _state(structure, drawn, here))
         walker.note(float(here.energy[0]))
         return walker
 
@@ -141,25 +119,20 @@ class _Walker:
         """Keep the energies of a step."""
         self.energies.append((float(self.stepper.kinetic(self.state.velocities)[0]), potential))
 
-    def run(self, nve: NVE) -> Run:
-        """Return what was kept."""
-        kinetic, potential = np.array(self.energies).T
-        times = nve.timestep * self.multiple * np.arange(self.steps + 1, dtype=np.float64)
-        return Run(times, kinetic, kinetic + potential)
+    @property
+    def times(self) -> FloatArray:
+        """Of the energies, ps."""
+        return self.timestep * np.arange(len(self.energies), dtype=np.float64)
 
+    @property
+    def kinetic(self) -> FloatArray:
+        """Kinetic energies, eV."""
+        return np.array([kinetic for kinetic, _ in self.energies])
 
-def velocities(masses: FloatArray, temperature: float, seed: int) -> FloatArray:
-    """Return velocities drawn from the distribution of Maxwell and Boltzmann, without motion of the whole.
-
-    Args:
-        masses: Shape (n_atoms,), u.
-        temperature: K.
-        seed: Of the draw.
-    """
-    drawn = np.random.default_rng(seed).standard_normal((len(masses), 3))
-    thermal: FloatArray = drawn * np.sqrt(kB * temperature / masses)[:, None]
-    still: FloatArray = thermal - (masses @ thermal) / masses.sum()
-    return still
+    def conserved(self, n_atoms: int) -> Conservation:
+        """Return drift and fluctuation of the total energy."""
+        total = np.array(self.energies).sum(axis=1)
+        return conservation(self.times, total - total[0], n_atoms)
 
 
 def _state(structure: StructureBatch, drawn: FloatArray, here: Answers) -> State:

@@ -9,7 +9,7 @@ import numpy as np
 
 from mlipbench.conformance.surroundings import supercell
 from mlipbench.structures.batch import PER_ATOM
-from mlipbench.structures.kinds import open_direction
+from mlipbench.structures.kinds import open_direction, widest_gap
 from mlipbench.structures.neighbors import completed_cell
 from mlipbench.worker.physics.symmetry import random_rotations, rotated
 
@@ -27,7 +27,6 @@ _SPACING: Final = 2.5
 """Å between these atoms along the direction away from the structure."""
 _NEAR, _REMOTE = 20.0, 50.0
 """Å, between which a single atom is placed (ml-peg)."""
-_COPIES: Final = (2, 1, 1)
 
 
 def probe_extensivity(model: Model, structure: StructureBatch, seed: int) -> dict[str, float]:
@@ -144,9 +143,7 @@ def _gathered(structure: StructureBatch, axis: int) -> FloatArray:
     """Return positions on one side of the widest gap along a lattice vector, by whole lattice vectors."""
     scaled = (structure.positions @ np.linalg.inv(structure.cell[0]))[:, axis]
     inside = scaled % 1.0
-    order = np.sort(inside)
-    gaps = np.diff(np.append(order, order[0] + 1.0))
-    border = order[(int(np.argmax(gaps)) + 1) % len(order)]
+    border = inside[widest_gap(structure, axis).above]
     whole = (inside - border) % 1.0 + border - scaled
     found: FloatArray = structure.positions + np.rint(whole)[:, None] * structure.cell[0, axis]
     return found

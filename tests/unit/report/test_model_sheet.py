@@ -167,7 +167,7 @@ def test_what_doctor_says_can_be_read_back(tmp_path):
     from mlipbench.doctor.examine import Diagnosis, Finding
 
     findings = (Finding(passed("rotation"), "symmetry", 0.5), Finding(failed("energy_units", "w", "m"), "units", 0.5))
-    told = Diagnosis("net-recipe", "net", None, "cpu", "float64", findings, 1.0).as_dict()
+    told = Diagnosis("net-recipe", "net", None, "cpu", "float64", findings, 1.0).record().model_dump(mode="json")
     folder = tmp_path / "doctor"
     folder.mkdir()
     (folder / "net.json").write_text(json.dumps(told))
