@@ -22,7 +22,7 @@ def probe_gradient(model: Model, structure: StructureBatch, directions: int, see
 
     With u a random unit vector of all d = 3 n_atoms coordinates, the mean of ((F + ∂E/∂x)·u)² is the mean square of the
     components of F + ∂E/∂x. With random orthonormal u and v, |J|² is the mean of d |J u|², and |J - Jᵀ|² the mean of
-    d (d - 1) (u·J v - v·J u)², both without bias, since every orthonormal basis gives the same sums. All derivatives
+    d (d - 1) (u·J v - v·J u)², since every orthonormal basis gives the same sums. All derivatives
     take their steps from `mlipbench.conformance.finite.LADDER`, and a difference u·J v - v·J u counts where it is three
     times its error: a function that is rough on the scale of a step, or rounded, has one for every fixed step.
 
