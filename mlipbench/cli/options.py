@@ -63,7 +63,10 @@ ResultsOption = Annotated[
     Path, typer.Option("--results", metavar="DIR", help="Directory of the results.", show_default=True)
 ]
 LimitOption = Annotated[
-    int | None, typer.Option("--limit", metavar="N", min=1, help="Only the first N structures of every split.")
+    int | None,
+    typer.Option(
+        "--limit", metavar="N", min=1, help="Only N structures of every split, spread over sizes and clusters."
+    ),
 ]
 DeviceOption = Annotated[
     str | None,

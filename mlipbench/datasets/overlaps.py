@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from mlipbench.typing import AnyArray, IntArray
 
 
-def overlap(split: Split, size: int, other: Split, among: IntArray | None = None) -> int:
-    """Return how many of the first structures of a split also stand in another one.
+def overlap(split: Split, places: IntArray | None, other: Split, among: IntArray | None = None) -> int:
+    """Return how many structures of a split also stand in another one.
 
     Which do is kept in the folder of the split's columns and goes with these.
 
     Args:
         split: The split.
-        size: Number of its first structures that count.
+        places: Indices of its structures that count; None takes all.
         other: The other split.
         among: Indices of the structures of `other` that count; None takes all.
     """
@@ -36,7 +36,8 @@ def overlap(split: Split, size: int, other: Split, among: IntArray | None = None
     if bits is None:
         bits = np.packbits(found_in(split, other, among))
         _remember(path, bits)
-    return int(np.unpackbits(bits, count=size).sum())
+    found = np.unpackbits(bits, count=len(split))
+    return int((found if places is None else found[places]).sum())
 
 
 def _remembered(path: Path, n: int) -> AnyArray | None:

@@ -34,6 +34,17 @@ class ReferenceMap:
     index: IntArray
     coefficient: FloatArray
 
+    def subset(self, places: IntArray) -> ReferenceMap:
+        """Return the terms of some structures.
+
+        Args:
+            places: Shape (n_selected,), which structures.
+        """
+        counts = np.diff(self.offsets)[places]
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        terms = np.repeat(self.offsets[places] - offsets[:-1], counts) + np.arange(offsets[-1])
+        return ReferenceMap(self.split, offsets, self.index[terms], self.coefficient[terms])
+
     def reference_energy(self, energy: FloatArray) -> FloatArray:
         """Return what is to be subtracted from each structure's energy.
 

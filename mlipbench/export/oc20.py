@@ -76,6 +76,7 @@ def export_oc20(run: Path, output: Path, location: DataLocation) -> dict[str, in
     arrays: dict[str, AnyArray] = {}
     sizes = {}
     for short, name in zip(SPLITS, names, strict=True):
+        _check_whole(manifest, dataset.name, name, run)
         split = open_split(entry, name, location)
         if split.content_hash != dataset.splits[name]:
             raise ResultsError(f"the data of {name} are not those this run was made with", file=run)
@@ -132,6 +133,16 @@ def _check_energies(manifest: Manifest, entry: DatasetEntry, run: Path) -> None:
         problem = "the suite shifts the energies of the model"
     if problem is not None:
         raise ConfigError(f"the leaderboard takes adsorption energies, and {problem}", file=run)
+
+
+def _check_whole(manifest: Manifest, dataset: str, split: str, run: Path) -> None:
+    """Refuse a split of which only a part was predicted."""
+    for record in manifest.splits:
+        if (record.task, record.dataset, record.split) == (Task.S2EF, dataset, split) and record.places is not None:
+            raise ResultsError(
+                f"only a part of {split} was predicted ({record.selection})", file=run,
+                remedy="the leaderboard takes whole splits only: run it without --limit",
+            )  # fmt: skip
 
 
 def _prediction(path: Path, split: Split) -> Prediction:

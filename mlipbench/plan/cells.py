@@ -72,8 +72,8 @@ def plan_cells(
     declared, dataset, route = question.card.declared(), question.dataset, question.route
     wanted = suite.tasks.chosen()[split.task].metrics
     seen = split.exposure or Exposure(Training.UNKNOWN)
-    data = dataset.splits[split.split]
-    kinds = kinds_in(data, split.n_structures) if split.task is Task.PHYSICS else frozenset()
+    data = split.taken(dataset.splits[split.split])
+    kinds = kinds_in(data) if split.task is Task.PHYSICS else frozenset()
     for metric in wanted or _offered(dataset, split, suite, kinds):
         definition = TASK_METRICS[split.task].definitions[metric]
         reason = split.reason or why_no_metric(definition, declared, data, route)

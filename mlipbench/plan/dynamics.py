@@ -9,7 +9,6 @@ import numpy as np
 from mlipbench.elements import SYMBOLS
 from mlipbench.errors import ConfigError, DatasetError
 from mlipbench.status import Integrator
-from mlipbench.structures.batch import concatenate
 from mlipbench.structures.plausible import implausible
 from mlipbench.suite.tasks import Criterion, Distribution
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mlipbench.datasets.entry import DatasetEntry, SplitSpec
-    from mlipbench.structures import StructureBatch
     from mlipbench.structures.columnar import Split
     from mlipbench.suite.tasks import MDTask
     from mlipbench.typing import IntArray
@@ -58,18 +56,13 @@ def start_places(task: MDTask, split: Split, where: str) -> IntArray:
     return np.asarray(drawn, dtype=np.int64)
 
 
-def structures_at(split: Split, places: IntArray) -> StructureBatch:
-    """Return structures of a split in the order given, with all that is known of them."""
-    return concatenate([split.structures(place, place + 1) for place in places.tolist()])
-
-
 def why_not_simulated(split: Split, places: IntArray, dataset: str) -> str | None:
     """Return why no replica can start from these structures, or None.
 
     Raises:
         DatasetError: One of them is physically impossible.
     """
-    start = structures_at(split, places)
+    start = split.subset(places).structures(0, len(places))
     if start.fixed is not None and start.fixed.any():
         return "atoms of the structures are held in place, and simulations move all"
     for place, reason in implausible(start).items():

@@ -127,21 +127,21 @@ def learnt_from(
     )
 
 
-def exposure(learnt: Learnt, split: Split, size: int) -> Exposure:
-    """Return what a model has seen of the first `size` structures of a split.
+def exposure(learnt: Learnt, split: Split, places: IntArray | None) -> Exposure:
+    """Return what a model has seen of structures of a split.
 
     Args:
         learnt: What the model learnt from.
         split: The split.
-        size: Number of structures.
+        places: Indices of the structures; None takes all.
     """
-    entry = learnt.entry
+    entry, size = learnt.entry, len(split) if places is None else len(places)
     spec = entry.split(split.name)
     origin = {*entry.drawn_from, *spec.drawn_from}
     seen = sorted(learnt.foreign & origin)
     perhaps = sorted((learnt.foreign & {*entry.perhaps_from}) | (learnt.perhaps & origin))
     n_trained, n_validated = (
-        None if part is None else overlap(split, size, part.split, part.indices)
+        None if part is None else overlap(split, places, part.split, part.indices)
         for part in (learnt.train, learnt.validation)
     )
     relation = learnt.relation

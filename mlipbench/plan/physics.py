@@ -25,10 +25,10 @@ def asked_probes(suite: Suite) -> tuple[Probe, ...]:
     return tuple(probe for probe in listed if probe in used)
 
 
-def kinds_in(split: Split, n_structures: int) -> frozenset[Kind]:
-    """Return the kinds among the first structures of a split."""
-    structures = split.structures(0, n_structures)
-    return frozenset(kind_of(structures.slice(index, index + 1)) for index in range(n_structures))
+def kinds_in(split: Split) -> frozenset[Kind]:
+    """Return the kinds of the structures of a split."""
+    structures = split.structures(0, len(split))
+    return frozenset(kind_of(structures.slice(index, index + 1)) for index in range(len(split)))
 
 
 def offered_physics(kinds: frozenset[Kind], suite: Suite) -> list[str]:

@@ -89,12 +89,12 @@ class PlannedSplit:
         n_structures: Structures to predict.
         n_atoms: Atoms of these structures.
         bounds: Shape (n_batches + 1,), batch ``b`` holds structures ``bounds[b]:bounds[b + 1]``.
-        selection: ``all`` or ``first N``.
+        selection: ``all``, or which structures in words.
         content_hash: Identity of the whole split.
         status: ``ok`` or ``not_applicable``.
         reason: Why it is not applicable.
         exposure: What the model has seen of these structures; None where they are not evaluated.
-        places: Shape (n_structures,), which structures of the split these are; None where they are the first.
+        places: Shape (n_structures,), which structures of the split these are; None where they are all.
         conditions: What timings depend on besides the model: device, threads and processor.
     """
 
@@ -122,6 +122,10 @@ class PlannedSplit:
     def task(self) -> Task:
         """The task."""
         return self.request.task
+
+    def taken(self, split: Split) -> Split:
+        """Return the structures that are to be predicted, of the split that they are from."""
+        return split if self.places is None else split.subset(self.places)
 
     @property
     def trajectory_bytes(self) -> int:

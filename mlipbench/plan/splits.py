@@ -18,6 +18,7 @@ from mlipbench.plan.dynamics import start_places, why_not_simulated
 from mlipbench.plan.exposure import exposure, learnt_from
 from mlipbench.plan.physics import asked_probes
 from mlipbench.plan.plan import PlannedSplit
+from mlipbench.plan.subset import described, stratified
 from mlipbench.status import Role, Status, Task
 from mlipbench.tasks import PhysicsFacts, TaskRequest
 
@@ -104,7 +105,7 @@ def plan_splits(
             content_hash=split.content_hash,
             status=Status.NOT_APPLICABLE if reason else Status.OK,
             reason=reason,
-            exposure=exposure(learnt, split, _compared(taken, split)) if Role.EVALUATE in roles else None,
+            exposure=exposure(learnt, split, _compared(taken, task)) if Role.EVALUATE in roles else None,
             places=taken.places,
             conditions=f"{question.variant.device}, {question.threads} threads, {processor()}",
         )
@@ -116,7 +117,7 @@ class _Chosen:
 
     Attributes:
         indices: Shape (n_structures,), their places.
-        places: The same where these are not the first of the split, else None.
+        places: The same where these are not all of the split, else None.
         selection: In words.
     """
 
@@ -131,12 +132,17 @@ def _choose(task: Task, dataset: str, split: Split, most: int | None, suite: Sui
         seeds = suite.tasks.md.seeds[: len(places)]
         pairs = ", ".join(f"{seed} from {place}" for seed, place in zip(seeds, places.tolist(), strict=True))
         return _Chosen(places, places, f"seeds {pairs}")
-    size = split.n_structures if most is None else min(most, split.n_structures)
-    if task is Task.EFFICIENCY and suite.tasks.efficiency is not None and suite.tasks.efficiency.structures < size:
-        wanted = suite.tasks.efficiency.structures
-        places = np.linspace(0, size - 1, wanted).round().astype(np.int64)
-        return _Chosen(places, places, f"{wanted} of the first {size}, evenly spaced")
-    return _Chosen(np.arange(size), None, "all" if size == split.n_structures else f"first {size}")
+    size = split.n_structures
+    places, words = np.arange(size), "all"
+    if most is not None and most < size:
+        places, words = stratified(split, most), described(most, size)
+    measured = suite.tasks.efficiency
+    if task is Task.EFFICIENCY and measured is not None and measured.structures < len(places):
+        wanted = measured.structures
+        spaced = np.linspace(0, len(places) - 1, wanted).round().astype(np.int64)
+        among = f"the first {size}" if words == "all" else words
+        places, words = places[spaced], f"{wanted} of {among}, evenly spaced"
+    return _Chosen(places, None if len(places) == size else places, words)
 
 
 def _request(task: Task, question: SplitQuestion, split: Split, roles: set[Role], suite: Suite) -> TaskRequest:
@@ -224,9 +230,9 @@ def refusal(
     return why_not_predictable(card.declared(), split, partly=partly)
 
 
-def _compared(chosen: _Chosen, split: Split) -> int:
-    """Return how many structures are looked up among those that a model learnt from: of simulations the whole split."""
-    return len(chosen.indices) if chosen.places is None else split.n_structures
+def _compared(chosen: _Chosen, task: Task) -> IntArray | None:
+    """Return which structures are looked up among those that a model learnt from: of simulations the whole split."""
+    return None if task is Task.MD else chosen.places
 
 
 def _bounds(task: Task, split: Split, places: IntArray, question: SplitQuestion) -> IntArray:

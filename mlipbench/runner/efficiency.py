@@ -6,11 +6,8 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mlipbench.errors import PrerequisiteError
 from mlipbench.execution.efficiency import Contender, Contest
-from mlipbench.plan.dynamics import structures_at
 from mlipbench.runner.parity import Comparisons, baseline_of, failure, reference_of
 from mlipbench.runner.record import planned_record
 from mlipbench.status import Status, Task
@@ -120,8 +117,7 @@ def _set_baselines(entries: Sequence[_Entry]) -> None:
 
 def measured_structures(plan: Plan, split: PlannedSplit) -> StructureBatch:
     """Return the structures of a split that costs are measured on."""
-    places = np.arange(split.n_structures) if split.places is None else split.places
-    return structures_at(plan.datasets[split.dataset].splits[split.split], places)
+    return split.taken(plan.datasets[split.dataset].splits[split.split]).structures(0, split.n_structures)
 
 
 def _write(entry: _Entry, reference: str | None, parity: ParityFacts | None, tolerance: Parity | None) -> None:

@@ -219,7 +219,8 @@ class RunSession:
         splits = self.plan.datasets[split.dataset].splits
         reference = splits[split.request.parameters["reference"]] if split.task is Task.MD else None
         title = f"{self.title}: {self.run.place(*split.key)}"
-        return SplitJob(self.directory, split, splits[split.split], title, reference, self.run.card.declared().cutoff)
+        data = split.taken(splits[split.split])
+        return SplitJob(self.directory, split, data, title, reference, self.run.card.declared().cutoff)
 
     def _model(self, run: RunPlan, dataset: str, spec: WorkerSpec) -> LoadModel:
         """Return what a worker is to load."""

@@ -11,7 +11,6 @@ from mlipbench.errors import ConfigError, DatasetError, PrerequisiteError, Worke
 from mlipbench.execution.evaluate import Verdict
 from mlipbench.execution.failures import HandshakeRefused
 from mlipbench.execution.outcome import NOT_ATTEMPTED, TaskEnded, empty_outcome
-from mlipbench.plan.dynamics import structures_at
 from mlipbench.runner.dynamics import not_simulated, remove_ledgers, simulate_batch
 from mlipbench.runner.record import planned_record
 from mlipbench.status import Status, Task
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from mlipbench.store.rundir import RunDirectory
     from mlipbench.structures import StructureBatch
     from mlipbench.structures.columnar import Split
-    from mlipbench.typing import IntArray, StrArray
+    from mlipbench.typing import IntArray
 
 MODEL_ERRORS: Final = (ConfigError, DatasetError, WorkerError)
 CHECKED_STRUCTURES: Final = 4
@@ -43,7 +42,7 @@ class SplitJob:
     Attributes:
         directory: The run.
         planned: The split as planned.
-        data: Its structures.
+        data: The structures that are to be predicted.
         title: What the display calls it.
         reference: The trajectory that simulations are compared with; None for other tasks.
         cutoff: Å, that the model's card names, or None.
@@ -56,22 +55,9 @@ class SplitJob:
     reference: Split | None = None
     cutoff: float | None = None
 
-    @property
-    def counts(self) -> IntArray:
-        """Shape (n_structures,), atoms of each structure of the plan."""
-        places = self.planned.places
-        return self.data.counts[: self.planned.n_structures] if places is None else self.data.counts[places]
-
     def batch(self, number: int) -> StructureBatch:
         """Return the structures of one batch of the plan."""
-        start, stop = self._bounds(number)
-        places = self.planned.places
-        return self.data.structures(start, stop) if places is None else structures_at(self.data, places[start:stop])
-
-    def names(self, start: int, stop: int) -> StrArray:
-        """Return the names of structures ``start`` to ``stop`` of the plan."""
-        places = self.planned.places
-        return self.data.names(start, stop) if places is None else self.data.ids[places[start:stop]]
+        return self.data.structures(*self._bounds(number))
 
     def seeds(self, number: int) -> IntArray:
         """Return the seeds of the replicas of one batch, shape (n_structures,)."""
@@ -100,7 +86,7 @@ def predict_split(predictor: Predictor, job: SplitJob, display: Display) -> Spli
     if path.exists():
         path.with_suffix(".ledger").unlink(missing_ok=True)  # a kill came between the two
     else:
-        store = SplitStore(path, job.counts, planned.bounds, planned.task)
+        store = SplitStore(path, job.data.counts, planned.bounds, planned.task)
         try:
             ended = _fill(predictor, job, store, display)
             _finish(store, job)
@@ -203,7 +189,7 @@ def _finish(store: SplitStore, job: SplitJob) -> None:
         remove_ledgers(job)  # a kill may have come between storing a batch and removing its ledger
     folder = job.directory.timings.with_suffix("")
     write_timings(folder / f"{'.'.join(job.planned.key)}.parquet", store.timings)
-    store.finish(job.names)
+    store.finish(job.data.names)
 
 
 def _summary(job: SplitJob, ended: str | None) -> SplitRecord:

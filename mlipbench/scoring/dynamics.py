@@ -91,13 +91,12 @@ def score_simulations(directory: RunDirectory, record: SplitRecord, split: Split
     names = [field.name for field in fields(ReplicaScores)]
     columns: dict[str, Any] = {name: np.asarray([row.get(name, np.nan) for row in rows]) for name in names}
     columns["n_atoms"] = columns["n_atoms"].astype(np.int64)
-    places = np.asarray(record.places or [], dtype=np.int64)
     return SplitScores(
         errors=ReplicaScores(**columns),
         state=block.state.astype(np.int64),
         energy_applicable=np.ones(len(block), dtype=np.bool_),
         clusters=np.arange(len(block)),
-        ids=np.asarray([f"seed {int(row['seed'])}: {name}" for row, name in zip(rows, split.ids[places], strict=True)]),
+        ids=np.asarray([f"seed {int(row['seed'])}: {name}" for row, name in zip(rows, split.ids, strict=True)]),
         declined=_declined(block),
         distributions=_distributions([curves for curves in found if curves], reference, record.parameters),
     )

@@ -71,6 +71,11 @@ class _Dataset:
         record = self.records.get((Task.S2EF, references.split)) if references is not None else None
         return record is not None and record.n_failed > 0
 
+    def taken(self, record: SplitRecord) -> Split:
+        """Return the structures that were predicted."""
+        split = self.splits[record.split]
+        return split if record.places is None else split.subset(np.asarray(record.places, dtype=np.int64))
+
     def compared(self, record: SplitRecord) -> Compared:
         """Return what the simulations of a split are compared with."""
         reference = self.splits[record.parameters["reference"]]
@@ -175,11 +180,11 @@ def _score_splits(dataset: _Dataset, manifest: Manifest) -> Iterator[MetricRecor
         if task is Task.EFFICIENCY:
             yield from _cost_records(cells, record, read_costs(dataset.directory, manifest, record))
             continue
-        split = dataset.splits[name]
+        split = dataset.taken(record)
         treatment = Treatment(
             free_atoms_only=dataset.entry.free_atoms_only,
             shift=shift,
-            references=_references(dataset, name),
+            references=_references(dataset, record),
             label_correction=label_correction(dataset.route.corrections, split, record.n_expected),
         )
         if task is Task.MD:
@@ -216,13 +221,15 @@ def _shift(dataset: _Dataset) -> tuple[EnergyShift | None, str | None]:
     return shift, None
 
 
-def _references(dataset: _Dataset, split: str) -> AdsorptionReferences | None:
+def _references(dataset: _Dataset, record: SplitRecord) -> AdsorptionReferences | None:
     references = dataset.entry.references
-    if references is None or references.split == split or (Task.S2EF, references.split) not in dataset.records:
+    if references is None or references.split == record.split or (Task.S2EF, references.split) not in dataset.records:
         return None
-    mapping = reference_map(dataset.entry, split, dataset.location)
+    mapping = reference_map(dataset.entry, record.split, dataset.location)
     if mapping is None:
         return None
+    if record.places is not None:
+        mapping = mapping.subset(np.asarray(record.places, dtype=np.int64))
     predictions, ok = dataset.predicted_energy(references.split)
     labels = dataset.splits[references.split].energies(0, len(predictions))
     return AdsorptionReferences(mapping, labels, np.where(ok, predictions, np.nan))

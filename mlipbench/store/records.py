@@ -110,7 +110,7 @@ class SplitRecord(Record):
             hand.
         n_in_validation: Likewise, among those that its training was validated on.
         parameters: Of the task, where it has any.
-        places: Which structures of the split were taken, where these are not the first.
+        places: Which structures of the split were taken, where these are not all.
     """
 
     task: Task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ TAILS: Final = {
 }
 LABELS: Final = ("energy", "forces", "stress", "relaxed_energy", "relaxed_positions")
 ATOM_LABELS: Final = ("forces", "relaxed_positions")
+ATOM_COLUMNS: Final = frozenset({"numbers", "positions", "tags", "fixed", *ATOM_LABELS})
 # names are left out of the content hash: equal structures read from two containers are the same data; hashes of
 # structures follow from the other columns
 LEFT_OUT: Final = ("ids", "cluster_names", "hashes")
@@ -142,13 +144,13 @@ class Split:
     @property
     def clusters(self) -> IntArray:
         """Shape (n_structures,), code of the cluster each structure belongs to, counted from 0 as they appear."""
-        clusters: IntArray = self._columns["clusters"]
+        clusters: IntArray = self._columns["clusters"][:]
         return clusters
 
     @property
     def hashes(self) -> HashArray:
         """Shape (n_structures, 4), what `mlipbench.structures.duplicates` finds equal structures by."""
-        hashes: HashArray = self._columns["hashes"]
+        hashes: HashArray = self._columns["hashes"][:]
         return hashes
 
     @property
@@ -191,13 +193,36 @@ class Split:
         columns |= {name: self._columns[name][indices] for name in ("cell", "pbc")}
         return StructureBatch(offsets=offsets, **columns)
 
+    def subset(self, places: IntArray) -> Split:
+        """Return some structures as a split of its own; their columns are looked up when they are asked for.
+
+        Content hash, elements and names of clusters stay those of the whole.
+
+        Args:
+            places: Shape (n_selected,), which structures, in the order they are to have.
+        """
+        found = copy.copy(self)
+        counts = self.counts[places]
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        atoms = np.repeat(self.offsets[places] - offsets[:-1], counts) + np.arange(offsets[-1])
+        whole = {"ids": np.arange(self.n_structures).astype(np.bytes_), **self._columns}
+        found._columns = {  # noqa: SLF001 - a copy of this
+            name: column if name == "cluster_names" else _Rows(column, atoms if name in ATOM_COLUMNS else places)
+            for name, column in whole.items()
+        }
+        found._columns["offsets"] = offsets  # noqa: SLF001
+        if not self.has_cluster_names:
+            found._columns["clusters"] = np.arange(len(places))  # noqa: SLF001
+        found.n_structures, found.n_atoms = len(places), int(offsets[-1])
+        return found
+
     def frames(self) -> FloatArray:
         """Return the positions of a trajectory, shape (n_structures, n_atoms, 3), Å.
 
         Raises:
             ValueError: The structures have unequal numbers of atoms.
         """
-        positions: FloatArray = self._columns["positions"].astype(np.float64, copy=False)
+        positions: FloatArray = self._columns["positions"][:].astype(np.float64, copy=False)
         return positions.reshape(self.n_structures, -1, 3)
 
     def labels(self, start: int, stop: int) -> Labels:
@@ -261,6 +286,23 @@ class Split:
         if "ids" in self._columns:
             return _decode(self._columns["ids"][start:stop])
         return np.arange(start, stop).astype(np.str_)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rows:
+    """Some rows of a column, looked up when they are asked for.
+
+    Attributes:
+        column: The column.
+        rows: Shape (n_rows,), places in it.
+    """
+
+    column: Any
+    rows: IntArray
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return what a column of these rows alone would."""
+        return self.column[self.rows[key]]
 
 
 def cut(offsets: IntArray, max_atoms: int = CHUNK_ATOMS) -> Iterator[tuple[int, int]]:

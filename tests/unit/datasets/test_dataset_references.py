@@ -53,6 +53,13 @@ def test_terms_of_every_structure(prepared: DatasetEntry, location: DataLocation
     assert reference_map(prepared, "references", location) is None
 
 
+def test_terms_of_some_structures(prepared: DatasetEntry, location: DataLocation) -> None:
+    found = reference_map(prepared, "train", location).subset(np.array([3, 1]))
+    np.testing.assert_array_equal(found.offsets, [0, 1, 3])
+    np.testing.assert_array_equal(found.coefficient, [-2, 1, 0.5])
+    np.testing.assert_array_equal(found.reference_energy(np.array([3.0, 10.0])), [-6, 11.5])
+
+
 def test_no_references(location: DataLocation, make_entry: MakeEntry) -> None:
     assert reference_map(make_entry(), "all", location) is None
 

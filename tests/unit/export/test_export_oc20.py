@@ -90,6 +90,12 @@ def test_a_missing_prediction_is_named(oc20: World, tmp_path: Path) -> None:
     assert not (tmp_path / "oc20.npz").exists()
 
 
+def test_a_part_of_a_split_is_refused(oc20: World, tmp_path: Path) -> None:
+    run = make_run(oc20, Fake(), limit=3)
+    with pytest.raises(ResultsError, match=r"only a part of val_id was predicted \(3 of 5, stratified, seed 0\)"):
+        export_oc20(run, tmp_path / "oc20.npz", oc20.location)
+
+
 def test_what_half_precision_does_not_hold_is_refused(oc20: World, tmp_path: Path) -> None:
     run = make_run(oc20, Fake(energy={"val_id": [7e4] * 5}))
     with pytest.raises(ResultsError, match="larger than half precision holds, 65504"):

@@ -137,10 +137,14 @@ def test_comparability_key_differs_where_numbers_may_not_be_ranked_together(worl
     assert len(set(keys)) == 7
 
 
-def test_limit_takes_the_first_structures_of_evaluated_splits_only(world: World) -> None:
+def test_limit_takes_a_sample_of_evaluated_splits_only(world: World) -> None:
     world.suite["datasets"]["toy"]["energy"] = [{"shift": "per_element"}]
     splits = {split.split: split for split in world.plan(limit=2).runs[0].splits}
-    assert (splits["val"].n_structures, splits["val"].selection, splits["val"].n_atoms) == (2, "first 2", 4)
+    assert (splits["val"].n_structures, splits["val"].selection, splits["val"].n_atoms) == (
+        2, "2 of 5, stratified, seed 0", 4,
+    )  # fmt: skip
+    assert splits["val"].places is not None
+    assert splits["val"].places.tolist() == [1, 4]  # 0.637 and 1.637 steps of 5 / 2
     assert splits["val"].bounds.tolist() == [0, 2]
     assert (splits["train"].n_structures, splits["train"].selection) == (6, "all")
 
@@ -301,5 +305,6 @@ def test_plan_as_json_says_what_would_run(world: World) -> None:
     (run,) = content["runs"]
     assert (content["suite"], content["missing"], run["model"], run["fits"]) == ("mine", [], "lj", {"toy": "train"})
     (split,) = run["splits"]
-    assert (split["split"], split["n_structures"], split["selection"], split["status"]) == ("val", 3, "first 3", "ok")
+    assert (split["split"], split["n_structures"], split["status"]) == ("val", 3, "ok")
+    assert split["selection"] == "3 of 5, stratified, seed 0"
     assert {cell["metric"] for cell in run["cells"]} >= {"energy_mae", "forces_mae"}

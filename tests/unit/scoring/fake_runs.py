@@ -53,15 +53,16 @@ def make_run(world: World, fake: Fake, *, status: Status = Status.OK, **selectio
 
 
 def predict(plan: Plan, directory: RunDirectory, planned: Any, fake: Fake) -> None:
-    data = plan.datasets[planned.dataset].splits[planned.split]
-    n = planned.n_structures
+    whole = plan.datasets[planned.dataset].splits[planned.split]
+    data, n = planned.taken(whole), planned.n_structures
     structures, labels = data.structures(0, n), data.labels(0, n)
     state = np.full(n, State.OK)
     state[list(fake.failed.get(planned.split, {}))] = State.FAILED
     state[list(fake.declined.get(planned.split, {}))] = State.NOT_APPLICABLE
     lost = state != State.OK
-    errors = fake.energy.get(planned.split, [0.0] * n)
-    energy = np.where(lost, np.nan, labels.energy + np.array(errors[:n]))
+    errors = np.array(fake.energy.get(planned.split, [0.0] * len(whole)))
+    taken = slice(None) if planned.places is None else planned.places
+    energy = np.where(lost, np.nan, labels.energy + errors[taken])
     assert labels.forces is not None
     forces = np.where(np.repeat(lost, structures.counts)[:, None], np.nan, labels.forces + fake.forces)
     reasons = fake.failed.get(planned.split, {}) | fake.declined.get(planned.split, {})

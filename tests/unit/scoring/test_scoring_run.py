@@ -216,7 +216,8 @@ def test_compositions_outside_the_fitted_span_are_left_out_and_said(model: World
 
 
 def test_limited_run_is_scored_on_what_it_took(model: World) -> None:
-    run = make_run(model, Fake({"val": [1.0, 3.0, 100.0, 100.0, 100.0]}), limit=2)
+    # the sample starts 0.637 of a step of 5 / 2 in, so that it takes the second and the last structure
+    run = make_run(model, Fake({"val": [100.0, 1.0, 100.0, 100.0, 3.0]}), limit=2)
     assert metric(score_run(run, model.location), "energy_mae").value == pytest.approx(2.0)
 
 
@@ -241,6 +242,16 @@ def test_adsorption_energies_are_formed_from_the_model_s_own_references(model: W
     found = metric(records, "adsorption_energy_mae_self")
     assert found.value == pytest.approx((0.1 + 0.2 + 0.6) / 3)
     assert (found.n, found.status) == (3, Status.OK)
+
+
+def test_adsorption_energies_of_a_sample_use_the_references_of_its_structures(model: World) -> None:
+    with_references(model)
+    systems = {"sys0": {"refs0": 1.0}, "sys1": {"refs0": 100.0}, "sys2": {"refs1": 1.0}}
+    (model.folder / "data/refs.json").write_text(json.dumps({"systems": systems}))
+    fake = Fake({"val": [0.5, 99.0, 1.0], "refs": [0.2, 0.4]})
+    # the first and the last, 0.637 and 1.637 steps of 3 / 2
+    found = metric(score_run(make_run(model, fake, limit=2), model.location), "adsorption_energy_mae_self")
+    assert (found.value, found.n) == (pytest.approx((0.3 + 0.6) / 2), 2)
 
 
 def test_failed_reference_leaves_no_adsorption_energy_and_says_so(model: World) -> None:

@@ -239,3 +239,33 @@ def test_relaxed_states_of_the_wrong_shape_are_refused(tmp_path: Path) -> None:
     wrong = Labels(relaxed_positions=np.zeros((5, 3)))
     with pytest.raises(ValueError, match=r"relaxed_positions has shape \(5, 3\), expected \(6, 3\)"):
         write(tmp_path / "s", [(batch(), wrong)])
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_subset_is_a_split_of_these_structures(tmp_path: Path, *, named: bool) -> None:
+    more = {"tags": [0, 1, 2, 0, 1, 2], "fixed": [1, 0, 0, 1, 0, 0], "charge": [0, 1, -1]}
+    whole = batch(**more, **({"id": ["a", "é", "c"]} if named else {}))
+    split = write(tmp_path / "s", [(whole, labels(whole))], [["x", "y", "x"]] if named else None)
+    places = np.array([2, 0, 2])
+    subset = split.subset(places)
+    assert (len(subset), subset.n_structures, subset.n_atoms) == (3, 3, 8)
+    np.testing.assert_array_equal(subset.counts, [3, 2, 3])
+    one_by_one = concatenate([split.structures(place, place + 1) for place in places])
+    for name, column in one_by_one.columns().items():
+        np.testing.assert_array_equal(subset.structures(0, 3).columns()[name], column)
+    last, known = subset.structures(1, 3), split.structures(2, 3)
+    np.testing.assert_array_equal(last.positions[2:], known.positions)
+    np.testing.assert_array_equal(last.offsets, [0, 2, 5])
+    np.testing.assert_array_equal(subset.ids, ["c", "a", "c"] if named else ["2", "0", "2"])
+    for label in ("energy", "forces", "stress"):
+        of_last = [getattr(split.labels(place, place + 1), label) for place in (0, 2)]
+        np.testing.assert_array_equal(getattr(subset.labels(1, 3), label), np.concatenate(of_last))
+    np.testing.assert_array_equal(subset.cluster_names[subset.clusters], ["x"] * 3 if named else ["2", "0", "2"])
+    np.testing.assert_array_equal(subset.hashes, split.hashes[places])
+    np.testing.assert_array_equal(subset.composition([1, 2]), split.composition([1, 2])[places])
+    np.testing.assert_array_equal(subset.select(np.array([1])).positions, whole.positions[:2])
+    again = subset.subset(np.array([1]))
+    np.testing.assert_array_equal(again.ids, ["a"] if named else ["0"])
+    np.testing.assert_array_equal(again.structures(0, 1).numbers, whole.numbers[:2])
+    with pytest.raises(IndexError):
+        subset.structures(2, 4)
