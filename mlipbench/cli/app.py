@@ -23,6 +23,7 @@ from mlipbench.cli import (
     run,
     schema,
     score,
+    status,
     train,
 )
 from mlipbench.errors import ExitCode, MlipbenchError
@@ -66,6 +67,7 @@ def _root(
 app.command("run", epilog=_EPILOG)(run.run)
 app.command("plan", epilog=_EPILOG)(plan.plan)
 app.command("list", epilog=_EPILOG)(listing.list_)
+app.command("status", epilog=_EPILOG)(status.status)
 app.command("train", epilog=_EPILOG)(train.train)
 app.command("score", epilog=_EPILOG)(score.score)
 app.command("report", epilog=_EPILOG)(report.report)

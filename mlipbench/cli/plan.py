@@ -1,10 +1,14 @@
 """``mlipbench plan``."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from mlipbench.cli import options
-from mlipbench.cli.output import aligned, emit, emit_json
+from mlipbench.cli.forecast import Forecast
+from mlipbench.cli.output import aligned, complain, emit, emit_json
 from mlipbench.errors import ExitCode
+from mlipbench.report.text import clean
 
 if TYPE_CHECKING:
     from mlipbench.plan.plan import Plan, RunPlan
@@ -21,30 +25,39 @@ def plan(  # noqa: PLR0913 - options
     data: options.DataOption = None,
     profile: options.ProfileOption = None,
     data_root: options.DataRootOption = None,
+    results: options.ResultsOption = options.DEFAULT_RESULTS,
+    shards: Annotated[
+        int | None,
+        typer.Option("--shards", metavar="N", min=1, help="Show the shards that splits are cut into, N at most."),
+    ] = None,
     trust: options.TrustOption = False,
     isolated: options.IsolatedOption = False,
     json: options.JsonOption = False,
 ) -> int:
-    """Show what a suite would run, what is missing, and what is not applicable and why.
+    """Show what a suite would run, what is missing, what is not applicable and why, and what it takes.
 
-    No model is loaded.
+    Times and differences that can be found are told by the runs below --results, as far as these allow. No model is
+    loaded.
     """
     request = options.Request(suite, models, limit, device, data_root, trust, isolated, data, profile)
     made = request.plan()
+    forecast = Forecast.of(made, results, shards)
     if json:
-        emit_json(made.as_dict())
+        emit_json({**made.as_dict(), **forecast.as_dict()})
     else:
-        emit("\n".join([*(_line("data", line) for line in request.wanted()[1]), _describe(made)]))
+        lines = [_line("data", line) for line in request.wanted()[1]]
+        emit("\n".join([*lines, _describe(made, forecast), *map(clean, forecast.lines())]))
+    complain(forecast.problems)
     return int(ExitCode.DONE)
 
 
-def _describe(plan: "Plan") -> str:
+def _describe(plan: "Plan", forecast: Forecast) -> str:
     parts = [f"{plan.suite.suite} version {plan.suite.version}"]
     parts.extend(_line("missing", text) for text in plan.missing)
     used = {run.environment.name: run.environment for run in plan.runs}
     parts.extend(_line(f"environment {name}", environment.describe()) for name, environment in used.items())
     for run in plan.runs:
-        parts.extend(["", *_describe_run(run)])
+        parts.extend(["", *_describe_run(run, forecast)])
     batches = sum(split.n_batches for run in plan.runs for split in run.splits)
     structures = sum(split.n_structures for run in plan.runs for split in run.splits if not split.reason)
     parts.extend(
@@ -53,7 +66,7 @@ def _describe(plan: "Plan") -> str:
     return "\n".join(parts)
 
 
-def _describe_run(run: "RunPlan") -> list[str]:
+def _describe_run(run: "RunPlan", forecast: Forecast) -> list[str]:
     variant = run.variant
     parts = [_line(run.model, f"{variant.name}, {variant.precision}, {variant.device}, seed {run.seed}")]
     rows = [
@@ -71,24 +84,13 @@ def _describe_run(run: "RunPlan") -> list[str]:
     ]
     if rows:
         parts.extend(f"  {line}" for line in aligned(rows, _COLUMNS).splitlines())
-    parts.extend(_line("  disk", text) for text in _disk(run))
+    parts.extend(_line(f"  {head}", text) for head, text in forecast.of_run(run))
     parts.extend(_line("  training", training.describe()) for training in run.trainings.values())
     parts.extend(_line("  training data", text) for text in _exposures(run))
     parts.extend(_line("  missing", text) for text in run.missing)
     parts.extend(_line("  not applicable", text) for text in _refusals(run))
     parts.extend(_line("  conversion", text) for text in _conversions(run))
     return parts
-
-
-def _disk(run: "RunPlan") -> list[str]:
-    """Return the space that trajectories take."""
-    from mlipbench.environments.build import in_bytes
-
-    return [
-        f"{split.dataset}/{split.split}: trajectories of about {in_bytes(split.trajectory_bytes)}, meanwhile twice that"
-        for split in run.splits
-        if split.trajectory_bytes
-    ]
 
 
 def _refusals(run: "RunPlan") -> list[str]:
@@ -122,8 +124,6 @@ def _conversions(run: "RunPlan") -> list[str]:
 
 
 def _line(head: str, text: str) -> str:
-    from mlipbench.report.text import clean
-
     indent = head[: len(head) - len(head.lstrip())]
     return f"{indent}{clean(head)}: {clean(text)}"
 

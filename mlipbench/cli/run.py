@@ -1,11 +1,15 @@
 """``mlipbench run``."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mlipbench.cli import options
 from mlipbench.cli.output import complain, emit, emit_json, say
+from mlipbench.cli.shards import run_all, run_one
+from mlipbench.errors import ExitCode
 
 if TYPE_CHECKING:
     from mlipbench.comparison.collect import RunRecord
@@ -14,6 +18,29 @@ if TYPE_CHECKING:
     from mlipbench.progress import Display
     from mlipbench.report.write import Leaderboard
     from mlipbench.runner import RunOutcome
+
+
+_Again = Annotated[bool, typer.Option("--again", help="Start anew where a finished run exists.")]
+_Shard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Compute the I-th of N shards of every split and stop; run without it joins and scores them.",
+    ),
+]
+_Shards = Annotated[
+    int | None,
+    typer.Option(
+        "--shards",
+        metavar="N",
+        min=1,
+        help="Cut every split into N shards and compute as many at a time as this machine has room for.",
+    ),
+]
+_Timeout = Annotated[
+    float, typer.Option("--timeout", metavar="SECONDS", min=1, help="Time for one batch, or one step of a relaxation.")
+]
 
 
 def run(  # noqa: PLR0913 - options
@@ -27,11 +54,10 @@ def run(  # noqa: PLR0913 - options
     profile: options.ProfileOption = None,
     data_root: options.DataRootOption = None,
     results: options.ResultsOption = options.DEFAULT_RESULTS,
-    again: Annotated[bool, typer.Option("--again", help="Start anew where a finished run exists.")] = False,
-    timeout: Annotated[
-        float,
-        typer.Option("--timeout", metavar="SECONDS", min=1, help="Time for one batch, or one step of a relaxation."),
-    ] = 600.0,
+    again: _Again = False,
+    shard: _Shard = None,
+    shards: _Shards = None,
+    timeout: _Timeout = 600.0,
     memory_limit: options.MemoryLimitOption = None,
     trust: options.TrustOption = False,
     isolated: options.IsolatedOption = False,
@@ -44,19 +70,32 @@ def run(  # noqa: PLR0913 - options
     An interrupted run is resumed by the same command; a finished one is only reported.
     """
     from mlipbench.cli.display import open_display
-    from mlipbench.comparison.collect import collect
     from mlipbench.execution.watch import machine_limit
-    from mlipbench.report.write import write
     from mlipbench.runner import RunSettings, run_plan
 
     settings = RunSettings(results, again, tuple(context.obj or ()), memory_limit or machine_limit(), timeout)
+    request = options.Request(suite, models, limit, device, data_root, trust, isolated, data, profile)
     with open_display(display) as shown:
-        request = options.Request(suite, models, limit, device, data_root, trust, isolated, data, profile)
         for line in request.wanted()[1]:
             shown.note(line)
+        if shard is not None:
+            return run_one(shard, ready_plan(request, shown, consent=yes, measure=False), settings, shown, json=json)
         plan = ready_plan(request, shown, consent=yes)
-        outcome = run_plan(plan, settings, shown)
-    directory = results / "runs" / plan.suite.suite
+        aside: list[str] = []
+        if shards is not None:
+            plan, aside = run_all(shards, plan, replace(settings, memory_limit=memory_limit), request, shown)
+        outcome = run_plan(plan, replace(settings, again=again and shards is None), shown)
+    _tell(outcome, results / "runs" / plan.suite.suite, json=json)
+    for line in aside:
+        say(f"mlipbench: {line}")
+    return int(ExitCode.TASKS_FAILED if aside else outcome.exit_code)
+
+
+def _tell(outcome: "RunOutcome", directory: Path, *, json: bool) -> None:
+    """Write the leaderboard of a suite, print the tables of its runs, and say what is wrong."""
+    from mlipbench.comparison.collect import collect
+    from mlipbench.report.write import write
+
     broken: list[MlipbenchError] = []
     board = write(collect([directory], broken), directory, broken) if outcome.runs else None
     records = collect(outcome.runs)
@@ -64,11 +103,17 @@ def run(  # noqa: PLR0913 - options
     for problem in outcome.problems:
         say(f"mlipbench: {problem}")
     complain(broken)
-    return int(outcome.exit_code)
 
 
-def ready_plan(request: options.Request, display: "Display", *, consent: bool) -> "Plan":
-    """Return the plan once the environments it needs are built and the batch budgets it needs are measured."""
+def ready_plan(request: options.Request, display: "Display", *, consent: bool, measure: bool = True) -> "Plan":
+    """Return the plan once the environments it needs are built.
+
+    Args:
+        request: What is asked for.
+        display: Shows progress.
+        consent: Whether environments may be built without asking.
+        measure: Whether the batch budgets that it needs are measured; otherwise such a run waits for them.
+    """
     from mlipbench.cli.env import build_missing
     from mlipbench.environments import Environments
     from mlipbench.runner import BudgetSearch
@@ -78,8 +123,8 @@ def ready_plan(request: options.Request, display: "Display", *, consent: bool) -
     if missing := plan.unbuilt():
         environments = Environments(plan.location.cache, isolated=request.isolated)
         failed = build_missing(environments, missing, display, consent=consent)
-    if missing or any(run.variant.batch is None for run in plan.runs):
-        plan = request.plan(BudgetSearch(plan.location.cache, display), failed)
+    if missing or (measure and any(run.variant.batch is None for run in plan.runs)):
+        plan = request.plan(BudgetSearch(plan.location.cache, display) if measure else None, failed)
     return plan
 
 

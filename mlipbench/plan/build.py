@@ -62,10 +62,12 @@ class _Start:
     """What a run starts from.
 
     Attributes:
+        choice: What the suite or the user calls the model.
         seed: Seed of the run; that of a training is counted on from the recipe's.
         recipe: The recipe that trains the model, or None.
     """
 
+    choice: str
     seed: int
     recipe: Recipe | None
 
@@ -104,7 +106,7 @@ def build_plan(suite: Suite, selection: Selection, location: DataLocation) -> Pl
         environments.find(card.environment)  # what is wrong with the user's configuration is no model's fault
         try:
             variant = _variant(context, card, choice)
-            runs += [_run(context, card, variant, _Start(seed, recipe)) for seed in suite.seeds]
+            runs += [_run(context, card, variant, _Start(choice.name, seed, recipe)) for seed in suite.seeds]
         except StorageError:  # no model's fault
             raise
         except (PrerequisiteError, WorkerError) as error:  # no weights, or no batch budget; the other models can run
@@ -244,6 +246,7 @@ def _run(context: _Context, card: ModelCard, variant: Variant, start: _Start) ->
     needed = [environment, *(training.environment for training in used.values() if not training.done)]
     checkpoints = {name: None if name in trainings else card.checkpoint_for(name) for name in context.datasets}
     return RunPlan(
+        choice=start.choice,
         card=card,
         environment=environment,
         trusted=context.selection.trust,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from mlipbench.environments import Provision
 from mlipbench.status import Role, Status, Task, Training
+from mlipbench.tasks import OUTPUTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +34,8 @@ BYTES_PER_ATOM: Final = 48
 """Positions and momenta of an atom in one frame of a trajectory."""
 BYTES_PER_FRAME: Final = 600
 """What a frame of a trajectory takes besides, about."""
+BYTES_PER_ROW: Final = 64
+"""Index, name, state and the like of one structure, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +143,16 @@ class PlannedSplit:
         return int(frames * (self.n_atoms * BYTES_PER_ATOM + self.n_structures * BYTES_PER_FRAME))
 
     @property
+    def prediction_bytes(self) -> int:
+        """About how much disk space the predictions take; meanwhile it is twice that."""
+        if self.reason or self.task is Task.EFFICIENCY:
+            return 0
+        asked = {one.value for one in self.request.properties}
+        outputs = [one for one in OUTPUTS[self.task] if self.task is not Task.S2EF or one.name in asked]
+        shapes = [(one.shape(self.n_structures, self.n_atoms), np.dtype(one.stored).itemsize) for one in outputs]
+        return sum(math.prod(shape) * size for shape, size in shapes) + BYTES_PER_ROW * self.n_structures
+
+    @property
     def key(self) -> tuple[Task, str, str]:
         """The task, the dataset and the split."""
         return self.task, self.dataset, self.split
@@ -176,6 +192,7 @@ class RunPlan:
     """One run: one suite, one model variant, one seed.
 
     Attributes:
+        choice: What the suite or the user calls the model: its name, or the path of its card.
         card: The model's card.
         environment: What it runs in.
         trusted: Whether the card was admitted by the user's consent.
@@ -193,6 +210,7 @@ class RunPlan:
         sha256: Identity of the plan of this run.
     """
 
+    choice: str
     card: ModelCard
     environment: Environment
     trusted: bool
@@ -293,6 +311,7 @@ def _run_as_dict(run: RunPlan) -> dict[str, Any]:
             "n_batches": split.n_batches,
             "selection": split.selection,
             "trajectory_bytes": split.trajectory_bytes,
+            "prediction_bytes": split.prediction_bytes,
             "status": split.status.value,
             "reason": split.reason,
             **_exposure_as_dict(split.exposure),

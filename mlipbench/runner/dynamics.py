@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from mlipbench.dynamics import State as DynamicsState
     from mlipbench.execution.evaluate import Predictor
-    from mlipbench.runner.splits import SplitJob
+    from mlipbench.runner.splits import ShardJob
     from mlipbench.store.predictions import SplitStore
     from mlipbench.store.trajectories import Block
     from mlipbench.structures import StructureBatch
@@ -34,7 +34,7 @@ _STARTED = TaskRequest(frozenset({Property.ENERGY, Property.FORCES}))
 
 
 def simulate_batch(
-    predictor: Predictor, job: SplitJob, number: int, store: SplitStore, advance: Callable[[int], None]
+    predictor: Predictor, job: ShardJob, number: int, store: SplitStore, advance: Callable[[int], None]
 ) -> None:
     """Simulate the replicas of one batch, from where they are, and store how they ended and their trajectories.
 
@@ -73,10 +73,11 @@ def simulate_batch(
         store.commit(number, outcome, ())
 
 
-def remove_ledgers(job: SplitJob) -> None:
+def remove_ledgers(job: ShardJob) -> None:
     """Remove the ledgers of batches whose trajectories are written."""
-    for path in job.directory.trajectories(job.planned.dataset, job.planned.split).glob("*.ledger"):
-        path.unlink()
+    folder = job.directory.trajectories(job.planned.dataset, job.planned.split)
+    for number in job.shard.batches:
+        (folder / f"batch-{number}.ledger").unlink(missing_ok=True)
 
 
 def guards(start: StructureBatch, parameters: dict[str, Any], reference: Split) -> Guards:
@@ -106,7 +107,7 @@ def _started(predictor: Predictor, batch: StructureBatch) -> BatchOutcome:
     return found[0]
 
 
-def _replicas(start: StructureBatch, job: SplitJob) -> Replicas:
+def _replicas(start: StructureBatch, job: ShardJob) -> Replicas:
     from ase.data import atomic_masses
 
     parameters = dict(job.planned.request.parameters)
@@ -169,7 +170,7 @@ def _with_ends(block: PredictionBlock, able: IntArray, last: DynamicsState) -> P
     return replace(block, reasons=reasons)
 
 
-def _place(job: SplitJob, number: int) -> dict[str, Any]:
+def _place(job: ShardJob, number: int) -> dict[str, Any]:
     return {"task": Task.MD, "dataset": job.planned.dataset, "split": job.planned.split, "batch": number}
 
 

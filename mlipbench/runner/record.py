@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from mlipbench.environments import environment_facts
+from mlipbench.plan.shards import n_shards
 from mlipbench.status import Status
 from mlipbench.store.provenance import git_state, hardware, package_versions
 from mlipbench.store.records import (
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
     from mlipbench.plan import Plan, PlannedCell, PlannedSplit, RunPlan
 
 
-def first_manifest(plan: Plan, run: RunPlan, run_id: str, started: str, arguments: tuple[str, ...]) -> Manifest:
-    """Return the manifest of a run that is about to begin."""
+def first_manifest(
+    plan: Plan, run: RunPlan, run_id: str, started: str, arguments: tuple[str, ...], shards: int = 1
+) -> Manifest:
+    """Return the manifest of a run that is about to begin, its splits cut into so many shards."""
     suite = SuiteIdentity(
         name=plan.suite.suite, version=plan.suite.version, sha256=plan.suite_sha256, units=plan.suite.units
     )
@@ -43,8 +46,9 @@ def first_manifest(plan: Plan, run: RunPlan, run_id: str, started: str, argument
         code_version=code_version(),
         started=started,
         arguments=list(arguments),
+        shards=shards,
         datasets=_datasets(plan),
-        splits=[planned_record(split) for split in run.splits],
+        splits=[planned_record(split).model_copy(update={"shards": n_shards(split, shards)}) for split in run.splits],
         routes=[
             RouteRecord(
                 dataset=name,

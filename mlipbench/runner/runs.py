@@ -10,16 +10,18 @@ from mlipbench.errors import ConfigError, DatasetError, ExitCode, PrerequisiteEr
 from mlipbench.runner.efficiency import measure_costs
 from mlipbench.runner.session import RunSession, new_directory
 from mlipbench.status import Status
-from mlipbench.store.rundir import find_run
+from mlipbench.store.rundir import claim_run, find_run
 from mlipbench.version import code_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from mlipbench.plan import Plan, RunPlan
+    from mlipbench.plan.shards import Shard
     from mlipbench.progress import Display
     from mlipbench.runner.settings import RunSettings
+    from mlipbench.store.records import ShardRecord
     from mlipbench.store.rundir import RunDirectory
 
 
@@ -38,6 +40,63 @@ class RunOutcome:
     problems: list[str] = field(default_factory=list)
     exit_code: ExitCode = ExitCode.DONE
     missing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ShardDone:
+    """A shard of one split of one run that is there.
+
+    Attributes:
+        run: Directory of the run.
+        title: What the run and the split are called.
+        shard: The shard.
+        record: What became of it.
+    """
+
+    run: Path
+    title: str
+    shard: Shard
+    record: ShardRecord
+
+
+def run_shard(plan: Plan, number: int, settings: RunSettings, display: Display) -> tuple[RunOutcome, list[ShardDone]]:
+    """Compute one shard of every split of every run of a plan that nothing stands in the way of.
+
+    Any number of processes may do this at the same time, each with a number of its own, on one machine or on several
+    that share the results and the cache. Nothing is scored; `run_plan` does that, and computes what is missing.
+
+    Args:
+        plan: The plan.
+        number: Which shard, from 1.
+        settings: How it is carried out; ``shards`` says into how many splits are cut.
+        display: Shows progress.
+
+    Raises:
+        ResultsError: An unfinished run belongs to other code, was cut otherwise or is written by another process, or
+            another process computes a shard now.
+        MlipbenchError: Results cannot be written.
+    """
+    tally = _Tally(plan)
+    found: list[ShardDone] = []
+    for run in plan.runs:
+        if run.missing or not run.splits:
+            tally.leave_out(run)
+            continue
+        with tally.blaming(run):
+            root = settings.results / "runs" / plan.suite.suite / run.model
+            known = find_run(root, run.sha256, code_version())
+            directory = known or claim_run(root, new_directory(root, run).path.name, run.sha256)
+            if not directory.unfinished:
+                display.note(f"{run.model}: finished before, in {directory.path}")
+                tally.count_shard(())
+                continue
+            with directory.lock(shared=True):
+                session = RunSession(plan, run, directory, settings, display)
+                for split, shard, record in session.predict_shard(number):
+                    title = f"{session.title}: {run.place(*split.key)}"
+                    found.append(ShardDone(directory.path, title, shard, record))
+            tally.count_shard(found)
+    return tally.outcome, found
 
 
 def run_plan(plan: Plan, settings: RunSettings, display: Display) -> RunOutcome:
@@ -117,6 +176,13 @@ class _Tally:
         except PrerequisiteError as error:  # weights that are not on this machine; the run can be resumed
             self._outcome.problems.append(f"{run.model}: {error}")
             self._missing = True
+
+    def count_shard(self, done: Sequence[ShardDone]) -> None:
+        """Count what is there of a run."""
+        lost = [one for one in done if one.record.n_failed]
+        lines = [f"{one.title}: {one.record.n_failed} structures failed: {one.record.failed}" for one in lost]
+        self._outcome.problems += [line for line in lines if line not in self._outcome.problems]
+        self._failed, self._measured = self._failed or bool(lost), True
 
     def count(self, session: RunSession) -> None:
         """Count a finished run."""

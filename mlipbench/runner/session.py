@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,27 +15,33 @@ from mlipbench.execution.client import WorkerClient, WorkerSpec
 from mlipbench.execution.evaluate import Predictor
 from mlipbench.execution.requests import LoadModel
 from mlipbench.models.registry import adapter_target
+from mlipbench.plan.shards import cut_shards
 from mlipbench.runner.fitting import fitted_parameters, once_more
 from mlipbench.runner.record import first_manifest
-from mlipbench.runner.splits import SplitJob, predict_split
+from mlipbench.runner.shards import check_shards, joined, machines
+from mlipbench.runner.splits import ShardJob, predict_shard
 from mlipbench.runner.training import checkpoint_facts, ensure_trained
 from mlipbench.scoring.run import score_manifest
 from mlipbench.status import Status, Task
 from mlipbench.store.files import write_atomically
+from mlipbench.store.provenance import hardware
+from mlipbench.store.records import ShardRecord
 from mlipbench.store.rundir import MANIFEST, RunDirectory
 from mlipbench.store.timings import merge_timings
+from mlipbench.version import code_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from mlipbench.errors import PrerequisiteError
     from mlipbench.plan import Plan, PlannedSplit, RunPlan
+    from mlipbench.plan.shards import Shard
     from mlipbench.progress import Display
     from mlipbench.runner.settings import RunSettings
     from mlipbench.store.records import Manifest, SplitRecord
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _WorkerFacts:
     """What workers of this run said of themselves; the last one counts."""
 
@@ -72,7 +78,11 @@ class RunSession:
     def __init__(
         self, plan: Plan, run: RunPlan, directory: RunDirectory, settings: RunSettings, display: Display
     ) -> None:
-        """Read what there is; nothing is started or written."""
+        """Read what there is; nothing is started or written.
+
+        Raises:
+            ResultsError: The run is damaged, or was cut into another number of shards.
+        """
         self.plan = plan
         self.run = run
         self.directory = directory
@@ -81,8 +91,15 @@ class RunSession:
         self.missing: PrerequisiteError | None = None
         self._facts = _WorkerFacts()
         self._begun = time.monotonic()
+        self._elsewhere = 0.0
         self._known = (directory.path / MANIFEST).exists()
         self.manifest = directory.manifest() if self._known else self._first_manifest()
+        if settings.shards not in {None, self.manifest.shards}:
+            cut = self.manifest.shards
+            raise ResultsError(
+                f"this run was begun with splits cut into {cut} shards, not {settings.shards}", file=directory.path,
+                remedy=f"give --shard I/{cut}, finish it with `mlipbench run`, or give that --again",
+            )  # fmt: skip
 
     @property
     def finished(self) -> bool:
@@ -101,14 +118,84 @@ class RunSession:
             MlipbenchError: Results cannot be written, or the weights cannot be had.
         """
         self._write_first()
+        for split, predictor in self._each_open():
+            shards = cut_shards(self.run, split, self.manifest.shards)
+            records = {shard.name: self._shard(predictor, split, shard) for shard in shards}
+            check_shards(self.directory, split, self.manifest, records)
+            self._join(split, list(records.values()))
+
+    def begin(self) -> None:
+        """Write the first manifest of a run that others are to compute shards of, unless one of them has.
+
+        Raises:
+            MlipbenchError: Results cannot be written.
+            ResultsError: The run was begun in an environment of other packages.
+        """
+        if self._known:
+            self._check_lock()
+        else:
+            self._write_first()
+
+    def predict_shard(self, number: int) -> list[tuple[PlannedSplit, Shard, ShardRecord]]:
+        """Predict one shard of every split, as far as that is not done, and return what became of these.
+
+        Args:
+            number: Which, from 1.
+
+        Raises:
+            MlipbenchError: Results cannot be written, or the weights cannot be had.
+            ResultsError: Another process computes a shard now.
+        """
+        self.begin()
+        done = []
+        for split, predictor in self._each_open():
+            shards = cut_shards(self.run, split, self.manifest.shards)
+            if number <= len(shards):
+                shard = shards[number - 1]
+                with self.directory.lock_shard(*split.key, shard.name):
+                    done.append((split, shard, self._shard(predictor, split, shard)))
+        return done
+
+    def _each_open(self) -> Iterator[tuple[PlannedSplit, Predictor]]:
+        """Yield the splits to predict, with what predicts them; weights are trained first where they have to be."""
         for dataset in self.plan.datasets:
-            open_splits = self._open(split for split in self.run.splits if split.dataset == dataset)
-            if open_splits:
+            splits = self._open(split for split in self.run.splits if split.dataset == dataset)
+            if splits:
                 self._find_checkpoint(dataset)
             with self.predictor(dataset) as predictor:
-                for split in open_splits:
+                for split in splits:
                     if split.task is not Task.EFFICIENCY:
-                        self.settle(predict_split(predictor, self._job(split), self.display))
+                        yield split, predictor
+
+    def _shard(self, predictor: Predictor, split: PlannedSplit, shard: Shard) -> ShardRecord:
+        """Return what became of a shard, which is predicted unless it is there."""
+        job, begun = self._job(split, shard), time.monotonic()
+        known = self.directory.read_shard_record(*split.key, shard.name) if job.path.exists() else None
+        if known is not None:
+            self._elsewhere += known.seconds
+            return known
+        outcome = predict_shard(predictor, job, self.display)
+        facts, bound = self._facts, self.manifest.model.checkpoints.get(split.dataset, {})
+        record = ShardRecord(
+            plan_sha256=self.run.sha256,
+            code_version=code_version(),
+            lock_sha256=environment_facts(self.run.environment).lock_sha256,
+            weights_sha256=facts.weights_sha256 or bound.get("sha256"),
+            start=shard.start,
+            stop=shard.stop,
+            packages=facts.packages,
+            hardware={"parent": hardware(), "worker": facts.hardware} if facts.packages else {},
+            parameters=facts.parameters,
+            seconds=round(time.monotonic() - begun, 3),
+            **asdict(outcome),
+        )
+        self.directory.write_shard_record(*split.key, shard.name, record)
+        return record
+
+    def _join(self, split: PlannedSplit, records: list[ShardRecord]) -> None:
+        told = next((record for record in records if record.packages), records[0])
+        facts = _WorkerFacts(told.packages, machines(records), told.parameters, told.weights_sha256)
+        self._settle(joined(split, records), facts)
 
     def finish(self) -> None:
         """Score, and finish the manifest.
@@ -131,18 +218,21 @@ class RunSession:
 
     def settle(self, record: SplitRecord) -> None:
         """Write down what became of a split, and what its worker said of itself."""
+        self._settle(record, replace(self._facts, hardware={"worker": self._facts.hardware}))
+
+    def _settle(self, record: SplitRecord, facts: _WorkerFacts) -> None:
         key = (record.task, record.dataset, record.split)
         manifest = self.manifest
         splits = [record if (old.task, old.dataset, old.split) == key else old for old in manifest.splits]
-        packages = {**manifest.packages, "worker": self._facts.packages}
-        hardware = {**manifest.hardware, "worker": self._facts.hardware}
-        environment = manifest.environment.model_copy(update={"parameters": self._facts.parameters})
+        packages = {**manifest.packages, "worker": facts.packages}
+        environment = manifest.environment.model_copy(update={"parameters": facts.parameters})
         checkpoints = manifest.model.checkpoints
-        if self._facts.weights_sha256 is not None:
-            bound = {**checkpoints[record.dataset], "sha256": self._facts.weights_sha256}
+        if facts.weights_sha256 is not None and record.dataset in checkpoints:
+            bound = {**checkpoints[record.dataset], "sha256": facts.weights_sha256}
             checkpoints = {**checkpoints, record.dataset: bound}
         model = manifest.model.model_copy(update={"checkpoints": checkpoints})
-        update = {"model": model, "splits": splits, "packages": packages, "hardware": hardware}
+        update = {"model": model, "splits": splits, "packages": packages}
+        update |= {"hardware": {**manifest.hardware, **facts.hardware}}
         update |= {"environment": environment, "wall_seconds": self._wall()}
         self.manifest = manifest.model_copy(update=update)
         self.directory.write_manifest(self.manifest)
@@ -195,7 +285,8 @@ class RunSession:
         return [split for split in splits if split.key in running]
 
     def _first_manifest(self) -> Manifest:
-        return first_manifest(self.plan, self.run, self.directory.path.name, _now(), self.settings.arguments)
+        shards = self.settings.shards or 1
+        return first_manifest(self.plan, self.run, self.directory.path.name, _now(), self.settings.arguments, shards)
 
     def _write_first(self) -> None:
         if self._known:
@@ -215,12 +306,13 @@ class RunSession:
                 remedy=f"restore it with `{command}`, or give --again",
             )  # fmt: skip
 
-    def _job(self, split: PlannedSplit) -> SplitJob:
+    def _job(self, split: PlannedSplit, shard: Shard) -> ShardJob:
         splits = self.plan.datasets[split.dataset].splits
         reference = splits[split.request.parameters["reference"]] if split.task is Task.MD else None
-        title = f"{self.title}: {self.run.place(*split.key)}"
+        part = "" if shard.alone else f", shard {shard.number} of {shard.count}"
+        title = f"{self.title}: {self.run.place(*split.key)}{part}"
         data = split.taken(splits[split.split])
-        return SplitJob(self.directory, split, data, title, reference, self.run.card.declared().cutoff)
+        return ShardJob(self.directory, split, shard, data, title, reference, self.run.card.declared().cutoff)
 
     def _model(self, run: RunPlan, dataset: str, spec: WorkerSpec) -> LoadModel:
         """Return what a worker is to load."""
@@ -274,9 +366,9 @@ class RunSession:
         self.manifest = self.manifest.model_copy(update={"model": model})
 
     def _wall(self) -> float:
-        """Return the seconds spent on the run, sessions before this one included."""
+        """Return the seconds spent on the run, sessions before this one and shards of other processes included."""
         now = time.monotonic()
-        spent, self._begun = now - self._begun, now
+        spent, self._begun, self._elsewhere = now - self._begun + self._elsewhere, now, 0.0
         return round((self.manifest.wall_seconds or 0.0) + spent, 3)
 
     @property

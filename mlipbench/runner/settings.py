@@ -39,6 +39,8 @@ class RunSettings:
         memory_limit: Largest resident memory of a worker in bytes, or None.
         request_timeout: Seconds a worker has to answer one batch.
         code: Which code workers run.
+        shards: Into how many shards the splits of a new run are cut, and those of an unfinished one have to be; None
+            leaves the latter as it is, and does not cut the former.
     """
 
     results: Path
@@ -47,3 +49,4 @@ class RunSettings:
     memory_limit: int | None = None
     request_timeout: float = 600.0
     code: WorkerCode = RUNNING
+    shards: int | None = None

@@ -1,4 +1,4 @@
-"""Predicting one split and storing what comes."""
+"""Predicting one shard of a split and storing what comes."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from mlipbench.execution.evaluate import Verdict
 from mlipbench.execution.failures import HandshakeRefused
 from mlipbench.execution.outcome import NOT_ATTEMPTED, TaskEnded, empty_outcome
 from mlipbench.runner.dynamics import not_simulated, remove_ledgers, simulate_batch
-from mlipbench.runner.record import planned_record
-from mlipbench.status import Status, Task
-from mlipbench.store.predictions import PredictionBlock, SplitStore, State, read_predictions
+from mlipbench.status import Task
+from mlipbench.store.predictions import PredictionBlock, SplitStore, State, read_shard
 from mlipbench.store.timings import write_timings
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
+    from pathlib import Path
 
     from mlipbench.execution.evaluate import Predictor
     from mlipbench.execution.outcome import BatchOutcome
     from mlipbench.plan import PlannedSplit
+    from mlipbench.plan.shards import Shard
     from mlipbench.progress import Display
-    from mlipbench.store.records import SplitRecord
     from mlipbench.store.rundir import RunDirectory
     from mlipbench.structures import StructureBatch
     from mlipbench.structures.columnar import Split
@@ -36,13 +36,14 @@ _LOOK_THROUGH: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class SplitJob:
-    """One split to predict.
+class ShardJob:
+    """One shard of a split to predict.
 
     Attributes:
         directory: The run.
         planned: The split as planned.
-        data: The structures that are to be predicted.
+        shard: The shard.
+        data: The structures of the whole split that are to be predicted.
         title: What the display calls it.
         reference: The trajectory that simulations are compared with; None for other tasks.
         cutoff: Å, that the model's card names, or None.
@@ -50,10 +51,17 @@ class SplitJob:
 
     directory: RunDirectory
     planned: PlannedSplit
+    shard: Shard
     data: Split
     title: str
     reference: Split | None = None
     cutoff: float | None = None
+
+    @property
+    def path(self) -> Path:
+        """The Parquet file of the shard."""
+        whole = self.directory.predictions(*self.planned.key)
+        return whole if self.shard.alone else whole / f"{self.shard.name}.parquet"
 
     def batch(self, number: int) -> StructureBatch:
         """Return the structures of one batch of the plan."""
@@ -68,25 +76,35 @@ class SplitJob:
         return int(self.planned.bounds[number]), int(self.planned.bounds[number + 1])
 
 
-def predict_split(predictor: Predictor, job: SplitJob, display: Display) -> SplitRecord:
-    """Predict the batches of a split that are not stored yet, and finish its Parquet file.
+@dataclass(frozen=True, slots=True)
+class ShardOutcome:
+    """What became of a shard; the fields are those of `mlipbench.store.records.ShardRecord`."""
+
+    n_predicted: int
+    n_failed: int
+    n_not_applicable: int
+    failed: str | None
+    declined: str | None
+
+
+def predict_shard(predictor: Predictor, job: ShardJob, display: Display) -> ShardOutcome:
+    """Predict the batches of a shard that are not stored yet, and finish its Parquet file.
 
     Args:
         predictor: Keeps a worker with the model loaded.
-        job: The split.
+        job: The shard.
         display: Shows progress.
 
     Raises:
         MlipbenchError: Results cannot be written.
-        PrerequisiteError: What the model needs is not on this machine; the split can be predicted later.
+        PrerequisiteError: What the model needs is not on this machine; the shard can be predicted later.
     """
     planned = job.planned
-    path = job.directory.predictions(planned.task, planned.dataset, planned.split)
     ended: str | None = None
-    if path.exists():
-        path.with_suffix(".ledger").unlink(missing_ok=True)  # a kill came between the two
+    if job.path.exists():
+        job.path.with_suffix(".ledger").unlink(missing_ok=True)  # a kill came between the two
     else:
-        store = SplitStore(path, job.data.counts, planned.bounds, planned.task)
+        store = SplitStore(job.path, job.data.counts, planned.bounds, planned.task, job.shard.batches)
         try:
             ended = _fill(predictor, job, store, display)
             _finish(store, job)
@@ -96,9 +114,9 @@ def predict_split(predictor: Predictor, job: SplitJob, display: Display) -> Spli
     return _summary(job, ended)
 
 
-def _fill(predictor: Predictor, job: SplitJob, store: SplitStore, display: Display) -> str | None:
+def _fill(predictor: Predictor, job: ShardJob, store: SplitStore, display: Display) -> str | None:
     """Predict and store every batch; return why the task was ended early, or None."""
-    open_batches = [number for number in range(job.planned.n_batches) if number not in store.committed]
+    open_batches = [number for number in job.shard.batches if number not in store.committed]
     sizes = np.diff(job.planned.bounds)
     simulated = int(job.planned.request.parameters["steps"]) if job.planned.task is Task.MD else 0
     total = int(sizes[open_batches].sum())
@@ -122,7 +140,7 @@ def _fill(predictor: Predictor, job: SplitJob, store: SplitStore, display: Displ
 
 
 def _predict(
-    predictor: Predictor, job: SplitJob, store: SplitStore, open_batches: list[int], display: Display
+    predictor: Predictor, job: ShardJob, store: SplitStore, open_batches: list[int], display: Display
 ) -> str | None:
     def batches() -> Iterator[tuple[Hashable, StructureBatch]]:
         for number in open_batches:
@@ -145,7 +163,7 @@ def _predict(
 
 
 def _simulate(
-    predictor: Predictor, job: SplitJob, store: SplitStore, open_batches: list[int], display: Display
+    predictor: Predictor, job: ShardJob, store: SplitStore, open_batches: list[int], display: Display
 ) -> str | None:
     for number in open_batches:
         try:
@@ -155,14 +173,14 @@ def _simulate(
     return None
 
 
-def _not_attempted(job: SplitJob, number: int, reason: str) -> PredictionBlock:
+def _not_attempted(job: ShardJob, number: int, reason: str) -> PredictionBlock:
     if job.planned.task is Task.MD:
         return not_simulated(job.batch(number), job.seeds(number), job.planned.request, reason)
     outcome = empty_outcome(job.batch(number), job.planned.request, f"{NOT_ATTEMPTED}: {reason}")
     return _block(job.batch(number), outcome)
 
 
-def _inconsistency(predictor: Predictor, job: SplitJob) -> str | None:
+def _inconsistency(predictor: Predictor, job: ShardJob) -> str | None:
     """Check that a few unlike structures get the same predictions alone and together; return what is wrong."""
     look = job.data.structures(0, min(job.planned.n_structures, _LOOK_THROUGH))
     _, first = np.unique(look.counts, return_index=True)
@@ -184,38 +202,27 @@ def _block(batch: StructureBatch, outcome: BatchOutcome) -> PredictionBlock:
     )
 
 
-def _finish(store: SplitStore, job: SplitJob) -> None:
+def _finish(store: SplitStore, job: ShardJob) -> None:
     if job.planned.task is Task.MD:
         remove_ledgers(job)  # a kill may have come between storing a batch and removing its ledger
     folder = job.directory.timings.with_suffix("")
-    write_timings(folder / f"{'.'.join(job.planned.key)}.parquet", store.timings)
+    write_timings(folder / f"{'.'.join([*job.planned.key, job.shard.name])}.parquet", store.timings)
     store.finish(job.data.names)
 
 
-def _summary(job: SplitJob, ended: str | None) -> SplitRecord:
+def _summary(job: ShardJob, ended: str | None) -> ShardOutcome:
     """Count what stands in the Parquet file."""
-    planned = job.planned
     counts = dict.fromkeys(State, 0)
     reasons: dict[State, str] = {}
-    path = job.directory.predictions(planned.task, planned.dataset, planned.split)
-    for block in read_predictions(path, planned.task):
+    for block in read_shard(job.path, job.planned.task, job.shard.start):
         for state in State:
             counts[state] += int(np.sum(block.state == state))
         for place, text in block.reasons.items():
             reasons.setdefault(State(block.state[place]), text)
-    status = _status(counts)
-    said = ended or reasons.get(State.FAILED)
-    outcome = {
-        "status": status,
-        "reason": reasons.get(State.NOT_APPLICABLE) if status is Status.NOT_APPLICABLE else said,
-        "n_predicted": counts[State.OK],
-        "n_failed": counts[State.FAILED],
-        "n_not_applicable": counts[State.NOT_APPLICABLE],
-    }
-    return planned_record(planned).model_copy(update=outcome)
-
-
-def _status(counts: dict[State, int]) -> Status:
-    if not counts[State.FAILED]:
-        return Status.OK if counts[State.OK] else Status.NOT_APPLICABLE
-    return Status.PARTIAL if counts[State.OK] else Status.FAILED
+    return ShardOutcome(
+        n_predicted=counts[State.OK],
+        n_failed=counts[State.FAILED],
+        n_not_applicable=counts[State.NOT_APPLICABLE],
+        failed=ended or reasons.get(State.FAILED),
+        declined=reasons.get(State.NOT_APPLICABLE),
+    )

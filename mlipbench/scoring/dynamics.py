@@ -24,7 +24,7 @@ from mlipbench.scoring.reference import compared_pairs, curves, diffusivities, e
 from mlipbench.scoring.split import SplitScores
 from mlipbench.scoring.thermo import thermal
 from mlipbench.store.distributions import DistributionsRecord, PairDistributionRecord
-from mlipbench.store.predictions import State, read_predictions
+from mlipbench.store.predictions import State, join, read_predictions
 from mlipbench.store.trajectories import read_trajectory
 from mlipbench.suite.tasks import Criterion, Distribution
 
@@ -74,7 +74,7 @@ def score_simulations(directory: RunDirectory, record: SplitRecord, split: Split
         ResultsError: Predictions or trajectories are damaged.
     """
     path = directory.predictions(record.task, record.dataset, record.split)
-    block = next(iter(read_predictions(path, record.task)))
+    block = join(list(read_predictions(path, record.task)))
     reference = observed(compared.split, record.parameters, compared.interval_fs, compared.cache)
     speed = _speed(directory, record)
     rows, found = [], []

@@ -58,21 +58,25 @@ class PredictionBlock:
 
 
 class SplitStore:
-    """Where the predictions of one split of one run are kept.
+    """Where the predictions of one split of one run are kept, or those of one shard of it.
 
     Args:
         path: The Parquet file; the ledger stands beside it until that is written.
-        counts: Shape (n_structures,), atoms of each structure.
+        counts: Shape (n_structures,), atoms of each structure of the split.
         bounds: Shape (n_batches + 1,), the plan's batches.
         task: The task, which decides the columns.
+        batches: The batches of the shard; None takes all.
     """
 
-    def __init__(self, path: Path, counts: IntArray, bounds: IntArray, task: Task) -> None:
-        """Open the ledger of an unfinished split."""
+    def __init__(
+        self, path: Path, counts: IntArray, bounds: IntArray, task: Task, batches: range | None = None
+    ) -> None:
+        """Open the ledger of an unfinished shard."""
         self.path = path
         self._outputs = OUTPUTS[task]
         self._counts = counts
         self._bounds = bounds
+        self._batches = range(len(bounds) - 1) if batches is None else batches
         self._positions: dict[int, int] = {}
         self._timings: list[dict[str, Any]] = []
         self._ledger = Ledger(path.with_suffix(".ledger"))
@@ -122,7 +126,7 @@ class SplitStore:
         """
         import pyarrow.parquet as pq
 
-        missing = len(self._bounds) - 1 - len(self._positions)
+        missing = len(self._batches) - len(self._positions)
         if missing:
             raise ResultsError(f"{missing} batches were never committed", file=self.path)
         with (
@@ -145,9 +149,9 @@ class SplitStore:
     def _row_groups(self) -> Iterator[tuple[int, int]]:
         """Group batches so that a row group has about `ROW_GROUP_VALUES` vector components."""
         ends = np.concatenate([[0], np.cumsum(self._counts)])[self._bounds] * 3
-        first = 0
-        for last in range(1, len(self._bounds)):
-            if ends[last] - ends[first] >= ROW_GROUP_VALUES or last == len(self._bounds) - 1:
+        first = self._batches.start
+        for last in range(first + 1, self._batches.stop + 1):
+            if ends[last] - ends[first] >= ROW_GROUP_VALUES or last == self._batches.stop:
                 yield first, last
                 first = last
 
@@ -179,10 +183,32 @@ def join(blocks: Sequence[PredictionBlock]) -> PredictionBlock:
 
 
 def read_predictions(path: Path, task: Task) -> Iterator[PredictionBlock]:
-    """Read a Parquet file of the predictions of a task, one row group at a time.
+    """Read the predictions of a split, one row group at a time.
+
+    Args:
+        path: A Parquet file, or a folder with one for each shard, whose names sort in the order of the structures.
+        task: What was predicted.
 
     Raises:
-        ResultsError: The file is missing or damaged.
+        ResultsError: A file is missing or damaged, or a structure is missing or stands there twice.
+    """
+    expected = 0
+    for file in sorted(path.glob("*.parquet")) if path.is_dir() else [path]:
+        for block in read_shard(file, task, expected):
+            yield block
+            expected += len(block)
+
+
+def read_shard(path: Path, task: Task, start: int) -> Iterator[PredictionBlock]:
+    """Read the Parquet file of one shard, one row group at a time.
+
+    Args:
+        path: The file.
+        task: What was predicted.
+        start: Place of its first structure.
+
+    Raises:
+        ResultsError: The file is missing or damaged, or holds other structures.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -190,7 +216,15 @@ def read_predictions(path: Path, task: Task) -> Iterator[PredictionBlock]:
     try:
         with pq.ParquetFile(path) as file:
             for group in range(file.num_row_groups):
-                yield _from_table(file.read_row_group(group), OUTPUTS[task])
+                table = file.read_row_group(group)
+                places = table["index"].to_numpy()
+                if not np.array_equal(places, np.arange(start, start + len(places))):
+                    raise ResultsError(
+                        f"structure {start} is missing, or stands there twice", file=path,
+                        remedy="remove the file, and give the command that began the run again",
+                    )  # fmt: skip
+                yield _from_table(table, OUTPUTS[task])
+                start += len(places)
     except FileNotFoundError:
         raise ResultsError("there is no such file", file=path, remedy="the run did not finish this split") from None
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:

@@ -104,6 +104,7 @@ class SplitRecord(Record):
         n_predicted: Structures with a prediction.
         n_failed: Structures whose prediction failed, or which were not attempted.
         n_not_applicable: Structures the model declines, such as compositions outside its span.
+        shards: Into how many shards it is cut.
         selection: ``all``, or which part of the split was taken.
         relation: How the model's training data relate to the split; None where it is not evaluated.
         n_in_training: Structures that also stand among those the model was trained on; None where these are not at
@@ -123,12 +124,52 @@ class SplitRecord(Record):
     n_predicted: int = 0
     n_failed: int = 0
     n_not_applicable: int = 0
+    shards: int = 1
     selection: str = "all"
     relation: Training | None = None
     n_in_training: int | None = None
     n_in_validation: int | None = None
     parameters: dict[str, Any] = Field(default_factory=dict)
     places: list[int] | None = None
+
+
+class ShardRecord(Record):
+    """What became of one shard of a split.
+
+    Attributes:
+        plan_sha256: Identity of the run's plan.
+        code_version: Version of the code that computed it.
+        lock_sha256: Checksum of the ``requirements.lock`` of the environment; None where mlipbench did not build it.
+        weights_sha256: Checksum of the weights; None where nobody knows it.
+        start: Place of its first structure in the split.
+        stop: Place behind the last one.
+        n_predicted: Structures with a prediction.
+        n_failed: Structures whose prediction failed, or which were not attempted.
+        n_not_applicable: Structures the model declines.
+        failed: Why the first that failed did, or why the shard ended early.
+        declined: Why the first that was declined was.
+        packages: Versions of the worker's packages.
+        hardware: Of the parent and the worker.
+        parameters: Parameters of the model.
+        seconds: Wall time.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    plan_sha256: str
+    code_version: str
+    lock_sha256: str | None = None
+    weights_sha256: str | None = None
+    start: int
+    stop: int
+    n_predicted: int
+    n_failed: int
+    n_not_applicable: int
+    failed: str | None = None
+    declined: str | None = None
+    packages: dict[str, str] = Field(default_factory=dict)
+    hardware: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    parameters: int | None = None
+    seconds: float
 
 
 class RouteRecord(Record):
@@ -186,7 +227,7 @@ class EnvironmentRecord(Record):
 
 
 class Manifest(Record):
-    """Everything known of one run: one suite, one model variant, one seed."""
+    """Everything known of one run: one suite, one model variant, one seed, splits cut into so many shards."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     run_id: str
@@ -202,6 +243,7 @@ class Manifest(Record):
     finished: str | None = None
     wall_seconds: float | None = None
     resumed: list[str] = Field(default_factory=list)
+    shards: int = 1
     arguments: list[str] = Field(default_factory=list)
     datasets: list[DatasetIdentity] = Field(default_factory=list)
     splits: list[SplitRecord] = Field(default_factory=list)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from mlipbench.errors import ResultsError, from_os_error
@@ -16,9 +17,11 @@ from mlipbench.store.records import (
     Manifest,
     MetricRecord,
     MetricsFile,
+    ShardRecord,
     read_cost,
     read_manifest,
     read_metrics,
+    read_record,
 )
 
 if TYPE_CHECKING:
@@ -57,8 +60,15 @@ class RunDirectory:
         return self.path / "timings.parquet"
 
     def predictions(self, task: str, dataset: str, split: str) -> Path:
-        """Return the Parquet file of the predictions of a split."""
+        """Return the Parquet file of the predictions of a split, or the folder of those of its shards.
+
+        What reads a Parquet file reads such a folder, too.
+        """
         return self.path / "predictions" / task / dataset / f"{split}.parquet"
+
+    def shards(self, task: str, dataset: str, split: str) -> Path:
+        """Return the folder of what is known of the shards of a split."""
+        return self.path / "shards" / task / dataset / split
 
     def scores(self, task: str, dataset: str, split: str) -> Path:
         """Return the Parquet file of the scores of a split."""
@@ -148,6 +158,23 @@ class RunDirectory:
         content = f"{record.model_dump_json()}\n".encode()
         write_atomically(self.distributions(task, dataset, split), content)
 
+    def read_shard_record(self, task: str, dataset: str, split: str, name: str) -> ShardRecord | None:
+        """Read what became of a shard; None where it is not finished.
+
+        Raises:
+            ResultsError: It is damaged.
+        """
+        path = self.shards(task, dataset, split) / f"{name}.json"
+        return read_record(path, ShardRecord, "remove it; the shard is looked at again") if path.is_file() else None
+
+    def write_shard_record(self, task: str, dataset: str, split: str, name: str, record: ShardRecord) -> None:
+        """Write what became of a shard.
+
+        Raises:
+            MlipbenchError: The disk is full or the folder cannot be written.
+        """
+        write_atomically(self.shards(task, dataset, split) / f"{name}.json", _json(record.model_dump(mode="json")))
+
     def write_metrics(self, metrics: Iterable[MetricRecord]) -> None:
         """Replace the metrics.
 
@@ -157,21 +184,33 @@ class RunDirectory:
         content = MetricsFile(metrics=list(metrics))
         write_atomically(self.path / METRICS, _json(content.model_dump(mode="json")))
 
-    def lock(self) -> RunLock:
-        """Return a lock that keeps two processes from writing the same run."""
-        return RunLock(self.path)
+    def lock(self, *, shared: bool = False) -> RunLock:
+        """Return a lock that keeps two processes from writing the same run.
+
+        Args:
+            shared: Whether others may hold it, too: those that compute shards of the run.
+        """
+        return RunLock(self.path / ".lock", "this run", shared=shared)
+
+    def lock_shard(self, task: str, dataset: str, split: str, name: str) -> RunLock:
+        """Return a lock that keeps two processes from computing the same shard."""
+        return RunLock(self.shards(task, dataset, split) / f".{name}.lock", f"shard {name} of {dataset}/{split}")
 
 
 class RunLock:
-    """An exclusive lock on a run directory, released when this process ends however it ends.
+    """A lock on a run or a part of it, released when this process ends however it ends.
 
     Args:
-        path: The run directory.
+        path: The file that is locked; created where it is missing.
+        what: What it stands for, for errors.
+        shared: Whether others may hold it, too.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Name the directory."""
+    def __init__(self, path: Path, what: str, *, shared: bool = False) -> None:
+        """Name the file."""
         self._path = path
+        self._what = what
+        self._kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         self._file = -1
 
     def __enter__(self) -> Self:
@@ -181,19 +220,20 @@ class RunLock:
             ResultsError: Another process holds it.
             MlipbenchError: The directory cannot be written.
         """
+        folder = self._path.parent
         try:
-            self._path.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self._path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(self._file, self._kind | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._file)
             raise ResultsError(
-                "another mlipbench process is writing this run", file=self._path, remedy="wait for it, or stop it"
+                f"another mlipbench process is writing {self._what}", file=folder, remedy="wait for it, or stop it"
             ) from None
         except OSError as error:
             if self._file >= 0:
                 os.close(self._file)
-            raise from_os_error(error, self._path) from error
+            raise from_os_error(error, folder) from error
         return self
 
     def __exit__(
@@ -227,6 +267,32 @@ def find_run(root: Path, plan_sha256: str, code_version: str) -> RunDirectory | 
             )
         return run
     return None
+
+
+def claim_run(root: Path, name: str, plan_sha256: str) -> RunDirectory:
+    """Return the directory of a run that several processes begin at once: one for all of them.
+
+    Args:
+        root: ``<results>/runs/<suite>/<model>``.
+        name: What this process would call it.
+        plan_sha256: Identity of the plan.
+
+    Raises:
+        MlipbenchError: The folder cannot be written.
+    """
+    claim = root / f".begun-{plan_sha256[:12]}"
+    mine = root / f".{name}.{os.getpid()}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        mine.write_text(name, encoding="utf-8")
+        with suppress(FileExistsError):
+            os.link(mine, claim)  # of several processes one succeeds, over a network, too
+        return RunDirectory(root / claim.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise from_os_error(error, root) from error
+    finally:
+        with suppress(OSError):  # the first error is what counts
+            mine.unlink()
 
 
 def _runs(root: Path) -> Iterator[RunDirectory]:

@@ -1,0 +1,186 @@
+"""Having the shards of a plan computed by an engine."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from mlipbench.errors import ExitCode
+from mlipbench.plan.shards import ShardChoice, cut_shards
+from mlipbench.runner.session import RunSession, new_directory
+from mlipbench.status import Status, Task
+from mlipbench.store.rundir import claim_run, find_run
+from mlipbench.version import code_version
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from mlipbench.execution.engines import CommandEnd, Engine, EngineCommand
+    from mlipbench.plan import Plan, RunPlan
+    from mlipbench.progress import Display
+    from mlipbench.runner.settings import RunSettings
+    from mlipbench.store.rundir import RunDirectory
+
+TRIES: Final = 3
+"""How often a shard may fail before it is set aside."""
+_DONE: Final = frozenset({int(ExitCode.DONE), int(ExitCode.TASKS_FAILED)})
+"""Structures that fail are part of the result; a shard with some is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardTask:
+    """One shard of every split of all runs of one model.
+
+    Attributes:
+        model: Name of the model, or path of its card, as the suite has it.
+        choice: Which shard.
+        waits: Whether the first shard of the model has to be done before, because it trains the weights.
+    """
+
+    model: str
+    choice: ShardChoice
+    waits: bool
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return f"{self.model}, shard {self.choice.number} of {self.choice.count}"
+
+
+@dataclass(slots=True)
+class CampaignOutcome:
+    """What became of the shards.
+
+    Attributes:
+        n_done: Shards that are there now and were not before.
+        aside: Shards that failed too often: what the last attempt said, by title.
+        models: The models of these.
+    """
+
+    n_done: int = 0
+    aside: dict[str, str] = field(default_factory=dict)
+    models: set[str] = field(default_factory=set)
+
+
+def begin_runs(plan: Plan, count: int, settings: RunSettings, display: Display) -> dict[str, list[ShardTask]]:
+    """Write the first manifest of each run that is to be cut, and return the shards that are not there, by model.
+
+    Args:
+        plan: The plan.
+        count: Into how many shards splits are cut.
+        settings: How runs are carried out; with ``again`` a new one begins where one was finished.
+        display: Shows progress.
+
+    Raises:
+        ResultsError: An unfinished run belongs to other code or was cut otherwise.
+        MlipbenchError: Results cannot be written.
+    """
+    numbers: dict[str, set[int]] = {}
+    training: set[str] = set()
+    for run in plan.runs:
+        if run.missing or not run.splits:
+            continue
+        directory = _begun(plan, run, settings)
+        if directory.unfinished:
+            RunSession(plan, run, directory, settings, display).begin()
+            numbers.setdefault(run.choice, set()).update(_open_shards(run, directory, count))
+            if not all(one.done for one in run.trainings.values()):
+                training.add(run.choice)
+    return {
+        model: [
+            ShardTask(model, ShardChoice(number, count), waits=model in training and number != min(found))
+            for number in sorted(found)
+        ]
+        for model, found in numbers.items()
+    }
+
+
+def _begun(plan: Plan, run: RunPlan, settings: RunSettings) -> RunDirectory:
+    """Return the directory of a run: the newest of its plan, or one that is not made yet."""
+    root = settings.results / "runs" / plan.suite.suite / run.model
+    fresh = new_directory(root, run)
+    if settings.again:
+        return fresh
+    return find_run(root, run.sha256, code_version()) or claim_run(root, fresh.path.name, run.sha256)
+
+
+def _open_shards(run: RunPlan, directory: RunDirectory, count: int) -> Iterable[int]:
+    """Return the numbers of the shards of which a split is not there."""
+    found: set[int] = set()
+    for split in run.splits:
+        if split.status is Status.OK and split.task is not Task.EFFICIENCY:
+            there = {path.stem for path in directory.shards(*split.key).glob("*.json")}
+            found |= {shard.number for shard in cut_shards(run, split, count) if shard.name not in there}
+    return found
+
+
+class Campaign:
+    """Hands shards to an engine until all are there, or some have failed too often.
+
+    Args:
+        tasks: The shards by model.
+        command: Returns the command that computes one.
+        engine: Carries the commands out.
+        display: Shows progress.
+    """
+
+    def __init__(
+        self,
+        tasks: Mapping[str, list[ShardTask]],
+        command: Callable[[ShardTask], EngineCommand],
+        engine: Engine,
+        display: Display,
+    ) -> None:
+        """Submit nothing yet."""
+        self._ready = deque(task for found in tasks.values() for task in found if not task.waits)
+        self._held = {model: [task for task in found if task.waits] for model, found in tasks.items()}
+        self._command = command
+        self._engine = engine
+        self._display = display
+        self._out: dict[str, ShardTask] = {}
+        self._failures: dict[ShardTask, int] = {}
+        self.outcome = CampaignOutcome()
+
+    def run(self) -> CampaignOutcome:
+        """Have everything computed, and return what became of it.
+
+        Raises:
+            MlipbenchError: The engine itself has failed.
+        """
+        total = len(self._ready) + sum(map(len, self._held.values()))
+        self._display.begin("shards", total, "shards")
+        while self._ready or self._out:
+            while self._ready:
+                self._submit(self._ready.popleft())
+            for end in self._engine.wait():
+                self._settle(self._out.pop(end.command.title), end)
+        self._display.end("shards", f"{len(self.outcome.aside)} set aside" if self.outcome.aside else "done")
+        return self.outcome
+
+    def _submit(self, task: ShardTask) -> None:
+        self._out[task.title] = task
+        self._engine.submit(self._command(task))
+
+    def _settle(self, task: ShardTask, end: CommandEnd) -> None:
+        if end.status in _DONE:
+            self.outcome.n_done += 1
+            self._display.advance(1)
+            self._ready.extend(self._held.pop(task.model, []))
+        elif not end.begun:
+            self._ready.append(task)
+        else:
+            self._fail(task, end)
+
+    def _fail(self, task: ShardTask, end: CommandEnd) -> None:
+        """Try a shard again, or set it aside, and with it those that wait for it."""
+        self._failures[task] = self._failures.get(task, 0) + 1
+        if self._failures[task] < TRIES:
+            self._display.note(f"{task.title}: {end.told}; tried again")
+            self._ready.append(task)
+            return
+        self._display.note(f"{task.title}: {end.told}; set aside after {TRIES} attempts")
+        self.outcome.aside[task.title] = end.told
+        self.outcome.models.add(task.model)
+        waiting = [] if task.waits else self._held.pop(task.model, [])
+        self._display.advance(1 + len(waiting), 1 + len(waiting))
