@@ -22,6 +22,7 @@ class ExitCode(IntEnum):
     TASKS_FAILED = 3
     MISSING = 4
     NOTHING = 5
+    LATER = 75
     INTERRUPTED = 130
 
 
@@ -54,6 +55,12 @@ class MlipbenchError(Exception):
         if self.remedy:
             line = f"{line}; {self.remedy}"
         return " ".join(line.split())
+
+
+class LaterError(MlipbenchError):
+    """Nothing is wrong, and the same command can do what is asked for at another time or in another job."""
+
+    exit_code = ExitCode.LATER
 
 
 class ConfigError(MlipbenchError):

@@ -8,7 +8,7 @@ import typer
 
 from mlipbench.cli import options
 from mlipbench.cli.output import complain, emit, emit_json, say
-from mlipbench.cli.shards import run_all, run_one
+from mlipbench.cli.shards import Cut, EngineKind, run_all, run_one
 from mlipbench.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -35,8 +35,16 @@ _Shards = Annotated[
         "--shards",
         metavar="N",
         min=1,
-        help="Cut every split into N shards and compute as many at a time as this machine has room for.",
+        help="Cut every split into N shards and compute as many at a time as there is room for.",
     ),
+]
+_Engine = Annotated[
+    EngineKind | None,
+    typer.Option("--engine", metavar="local|parsl", help="Where shards are computed: on this machine, or by Parsl."),
+]
+_EngineConfig = Annotated[
+    Path | None,
+    typer.Option("--engine-config", metavar="FILE", help="Python file that defines `config`, a Parsl configuration."),
 ]
 _Timeout = Annotated[
     float, typer.Option("--timeout", metavar="SECONDS", min=1, help="Time for one batch, or one step of a relaxation.")
@@ -57,6 +65,8 @@ def run(  # noqa: PLR0913 - options
     again: _Again = False,
     shard: _Shard = None,
     shards: _Shards = None,
+    engine: _Engine = None,
+    engine_config: _EngineConfig = None,
     timeout: _Timeout = 600.0,
     memory_limit: options.MemoryLimitOption = None,
     trust: options.TrustOption = False,
@@ -75,6 +85,7 @@ def run(  # noqa: PLR0913 - options
 
     settings = RunSettings(results, again, tuple(context.obj or ()), memory_limit or machine_limit(), timeout)
     request = options.Request(suite, models, limit, device, data_root, trust, isolated, data, profile)
+    cut = Cut.of(shards, engine, engine_config)
     with open_display(display) as shown:
         for line in request.wanted()[1]:
             shown.note(line)
@@ -82,9 +93,9 @@ def run(  # noqa: PLR0913 - options
             return run_one(shard, ready_plan(request, shown, consent=yes, measure=False), settings, shown, json=json)
         plan = ready_plan(request, shown, consent=yes)
         aside: list[str] = []
-        if shards is not None:
-            plan, aside = run_all(shards, plan, replace(settings, memory_limit=memory_limit), request, shown)
-        outcome = run_plan(plan, replace(settings, again=again and shards is None), shown)
+        if cut is not None:
+            plan, aside = run_all(cut, plan, replace(settings, memory_limit=memory_limit), request, shown)
+        outcome = run_plan(plan, replace(settings, again=again and cut is None), shown)
     _tell(outcome, results / "runs" / plan.suite.suite, json=json)
     for line in aside:
         say(f"mlipbench: {line}")

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,9 +12,7 @@ from mlipbench.cli.output import emit, emit_json, say
 from mlipbench.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from mlipbench.execution.engines import EngineCommand
+    from mlipbench.execution.engines import Engine, EngineCommand
     from mlipbench.plan import Plan
     from mlipbench.progress import Display
     from mlipbench.runner import RunSettings, ShardDone
@@ -43,7 +42,7 @@ def run_one(text: str, plan: "Plan", settings: "RunSettings", display: "Display"
     if settings.again:
         remedy = "leave it out; --again with --shards begins a new run that is cut"
         raise ConfigError("a shard belongs to a run that others compute, too", where="--again", remedy=remedy)
-    outcome, done = run_shard(plan, chosen.number, replace(settings, shards=chosen.count), display)
+    outcome, done = run_shard(plan, chosen, settings, display)
     if json:
         shards = [_as_dict(one) for one in done]
         emit_json({"exit_code": int(outcome.exit_code), "problems": outcome.problems, "shards": shards})
@@ -57,13 +56,50 @@ def run_one(text: str, plan: "Plan", settings: "RunSettings", display: "Display"
     return int(outcome.exit_code)
 
 
+class EngineKind(StrEnum):
+    """What carries shards out."""
+
+    LOCAL = "local"
+    PARSL = "parsl"
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How a suite is cut and who computes it.
+
+    Attributes:
+        count: Into how many shards splits are cut.
+        engine: What carries them out.
+        config: The Parsl configuration; None for this machine.
+    """
+
+    count: int
+    engine: EngineKind
+    config: Path | None
+
+    @classmethod
+    def of(cls, count: int | None, engine: EngineKind | None, config: Path | None) -> "Cut | None":
+        """Return it as the command line says; None where nothing is to be cut.
+
+        Raises:
+            ConfigError: The options do not fit each other.
+        """
+        kind = engine or EngineKind.LOCAL
+        if (kind is EngineKind.PARSL) != (config is not None):
+            remedy = "give both: --engine parsl --engine-config FILE"
+            raise ConfigError("a configuration and the engine parsl go together", where="--engine", remedy=remedy)
+        if count is None and engine is not None:
+            raise ConfigError("an engine computes shards", where="--engine", remedy="say how many: --shards N")
+        return None if count is None else cls(count, kind, config)
+
+
 def run_all(
-    count: int, plan: "Plan", settings: "RunSettings", request: Request, display: "Display"
+    cut: Cut, plan: "Plan", settings: "RunSettings", request: Request, display: "Display"
 ) -> "tuple[Plan, list[str]]":
-    """Have all shards of a plan computed on this machine, as many at a time as it has room for.
+    """Have all shards of a plan computed, as many at a time as there is room for.
 
     Args:
-        count: Into how many shards splits are cut.
+        cut: How the plan is cut, and who computes it.
         plan: The plan.
         settings: How it is carried out; without a limit on memory the shards share that of the machine.
         request: What was asked for.
@@ -75,49 +111,78 @@ def run_all(
     Raises:
         MlipbenchError: Results cannot be written, or the engine has failed.
     """
-    from mlipbench.execution.engines.local import LocalEngine, local_slots
-    from mlipbench.execution.watch import machine_limit
-    from mlipbench.runner.campaign import TRIES, Campaign, begin_runs
+    from mlipbench.runner.campaign import Campaign, begin_runs
 
-    tasks = begin_runs(plan, count, replace(settings, shards=count), display)
-    cuda = any(run.variant.device.startswith("cuda") for run in plan.runs)
-    slots = local_slots(max((run.threads for run in plan.runs), default=1), cuda=cuda)
-    limited = replace(settings, memory_limit=settings.memory_limit or machine_limit() // len(slots))
-    engine = LocalEngine(slots)
+    engine, limit = _engine(cut, plan, settings.memory_limit)
     try:
-        outcome = Campaign(tasks, _commands(request, limited, plan), engine, display).run()
+        tasks = begin_runs(plan, cut.count, replace(settings, shards=cut.count), display)
+        work = _Work(request, plan, replace(settings, memory_limit=limit))
+        outcome = Campaign(tasks, work, engine, display).run()
     finally:
         engine.close()
     remedy = "set aside; the same command tries it again"
-    lines = [f"{title}: failed {TRIES} times, the last time: {told}; {remedy}" for title, told in outcome.aside.items()]
+    lines = [f"{title}: failed too often, the last time: {told}; {remedy}" for title, told in outcome.aside.items()]
     return replace(plan, runs=tuple(run for run in plan.runs if run.choice not in outcome.models)), lines
 
 
-def _commands(request: Request, settings: "RunSettings", plan: "Plan") -> "Callable[[ShardTask], EngineCommand]":
-    """Return what makes the command that computes a shard, which may be given in any folder."""
-    from mlipbench.execution.engines import EngineCommand
+def _engine(cut: Cut, plan: "Plan", memory_limit: int | None) -> "tuple[Engine, int | None]":
+    """Return the engine, and the memory that one of its commands may use."""
+    if cut.config is not None:
+        from mlipbench.execution.engines.parsl import ParslEngine
 
-    options = {
-        "--limit": request.limit,
-        "--device": request.device,
-        "--data": request.data,
-        "--profile": request.profile,
-        "--data-root": None if request.data_root is None else request.data_root.resolve(),
-        "--results": settings.results.resolve(),
-        "--timeout": settings.request_timeout,
-        "--memory-limit": settings.memory_limit,
-    }
-    given = [f"{name}={value}" for name, value in options.items() if value is not None]
-    given += [name for name, wanted in {"--trust": request.trust, "--isolated": request.isolated}.items() if wanted]
-    threads = {run.choice: str(run.threads) for run in plan.runs}
-    kept = {name: value for name, value in os.environ.items() if name.startswith(_KEPT)}
+        return ParslEngine(cut.config), memory_limit
+    from mlipbench.execution.engines.local import LocalEngine, local_slots
+    from mlipbench.execution.watch import machine_limit
 
-    def command(task: "ShardTask") -> EngineCommand:
-        chosen = (f"--models={_place(task.model)}", f"--shard={task.choice.number}/{task.choice.count}")
-        arguments = (sys.executable, "-m", "mlipbench", "run", _place(request.suite), *given, *chosen, "--display=none")
-        return EngineCommand(task.title, arguments, {**kept, "OMP_NUM_THREADS": threads[task.model]})
+    cuda = any(run.variant.device.startswith("cuda") for run in plan.runs)
+    slots = local_slots(max((run.threads for run in plan.runs), default=1), cuda=cuda)
+    return LocalEngine(slots), memory_limit or machine_limit() // len(slots)
 
-    return command
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """How shards are computed: by `mlipbench run --shard`, in whatever folder on whatever machine.
+
+    Attributes:
+        request: What was asked for.
+        plan: The plan.
+        settings: How it is carried out.
+    """
+
+    request: Request
+    plan: "Plan"
+    settings: "RunSettings"
+
+    def command(self, task: "ShardTask") -> "EngineCommand":
+        """Return the command that computes a shard."""
+        from mlipbench.execution.engines import EngineCommand
+
+        request, settings = self.request, self.settings
+        options = {
+            "--models": _place(task.model),
+            "--shard": f"{task.choice.number}/{task.choice.count}",
+            "--limit": request.limit,
+            "--device": request.device,
+            "--data": request.data,
+            "--profile": request.profile,
+            "--data-root": None if request.data_root is None else request.data_root.resolve(),
+            "--results": settings.results.resolve(),
+            "--timeout": settings.request_timeout,
+            "--memory-limit": settings.memory_limit,
+            "--display": "none",
+        }
+        given = [f"{name}={value}" for name, value in options.items() if value is not None]
+        given += [name for name, wanted in {"--trust": request.trust, "--isolated": request.isolated}.items() if wanted]
+        threads = next(run.threads for run in self.plan.runs if run.choice == task.model)
+        kept = {name: value for name, value in os.environ.items() if name.startswith(_KEPT)}
+        arguments = (sys.executable, "-m", "mlipbench", "run", _place(request.suite), *given)
+        return EngineCommand(task.title, arguments, {**kept, "OMP_NUM_THREADS": str(threads)})
+
+    def is_there(self, task: "ShardTask") -> bool:
+        """Return whether all that a shard consists of is in the results."""
+        from mlipbench.runner.campaign import is_there
+
+        return is_there(self.plan, task, self.settings)
 
 
 def _place(name: str) -> str:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from mlipbench.errors import ConfigError
 from mlipbench.status import Task
@@ -73,20 +70,33 @@ def n_shards(split: PlannedSplit, wanted: int) -> int:
     return 1 if split.task is Task.EFFICIENCY else max(1, min(wanted, split.n_batches))
 
 
+def shard_at(run: RunPlan, split: PlannedSplit, choice: ShardChoice) -> Shard | None:
+    """Return one shard of a split; None where the split has fewer.
+
+    Shards end on the borders of batches, which cost about the same each.
+
+    Args:
+        run: The run.
+        split: The split.
+        choice: Which, and how many there are to be, where there are as many batches.
+    """
+    count = n_shards(split, choice.count)
+    if choice.number > count:
+        return None
+    first, last = ((choice.number - part) * split.n_batches // count for part in (1, 0))
+    start, stop = int(split.bounds[first]), int(split.bounds[last])
+    identity = json.dumps([run.sha256, *split.key, start, stop])
+    name = f"{start:09d}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+    return Shard(choice.number, count, range(first, last), start, stop, name)
+
+
 def cut_shards(run: RunPlan, split: PlannedSplit, wanted: int) -> list[Shard]:
-    """Cut a split into shards on the borders of its batches, which cost about the same each.
+    """Return all shards of a split, in order.
 
     Args:
         run: The run.
         split: The split.
         wanted: How many shards there are to be, where there are as many batches.
     """
-    count = n_shards(split, wanted)
-    borders = (np.arange(count + 1) * split.n_batches // count).tolist()
-    shards = []
-    for number, (first, last) in enumerate(pairwise(borders), 1):
-        start, stop = int(split.bounds[first]), int(split.bounds[last])
-        identity = json.dumps([run.sha256, *split.key, start, stop])
-        name = f"{start:09d}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
-        shards.append(Shard(number, count, range(first, last), start, stop, name))
-    return shards
+    choices = (ShardChoice(number, wanted) for number in range(1, wanted + 1))
+    return [shard for shard in (shard_at(run, split, choice) for choice in choices) if shard is not None]

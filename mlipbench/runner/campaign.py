@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, Protocol
 
 from mlipbench.errors import ExitCode
-from mlipbench.plan.shards import ShardChoice, cut_shards
+from mlipbench.plan.shards import ShardChoice, shard_at
 from mlipbench.runner.session import RunSession, new_directory
 from mlipbench.status import Status, Task
 from mlipbench.store.rundir import claim_run, find_run
 from mlipbench.version import code_version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from mlipbench.execution.engines import CommandEnd, Engine, EngineCommand
     from mlipbench.plan import Plan, RunPlan
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 
 TRIES: Final = 3
 """How often a shard may fail before it is set aside."""
+LOSSES: Final = 20
+"""How often it may be lost with the job or the machine it ran in, which keep what they did, before that counts too."""
+PAUSE: Final = 10.0
+"""Seconds until a shard is given again that another process computes, or that its job had no time for."""
+_TICK: Final = 0.1
+NOT_SHARED: Final = "it ended well, and nothing of it is here: do all machines see the same --results?"
 _DONE: Final = frozenset({int(ExitCode.DONE), int(ExitCode.TASKS_FAILED)})
 """Structures that fail are part of the result; a shard with some is done."""
 
@@ -84,7 +91,9 @@ def begin_runs(plan: Plan, count: int, settings: RunSettings, display: Display) 
         directory = _begun(plan, run, settings)
         if directory.unfinished:
             RunSession(plan, run, directory, settings, display).begin()
-            numbers.setdefault(run.choice, set()).update(_open_shards(run, directory, count))
+            choices = [ShardChoice(number, count) for number in range(1, count + 1)]
+            lacking = {choice.number for choice in choices if _lacks(run, directory, choice)}
+            numbers.setdefault(run.choice, set()).update(lacking)
             if not all(one.done for one in run.trainings.values()):
                 training.add(run.choice)
     return {
@@ -105,14 +114,37 @@ def _begun(plan: Plan, run: RunPlan, settings: RunSettings) -> RunDirectory:
     return find_run(root, run.sha256, code_version()) or claim_run(root, fresh.path.name, run.sha256)
 
 
-def _open_shards(run: RunPlan, directory: RunDirectory, count: int) -> Iterable[int]:
-    """Return the numbers of the shards of which a split is not there."""
-    found: set[int] = set()
-    for split in run.splits:
-        if split.status is Status.OK and split.task is not Task.EFFICIENCY:
-            there = {path.stem for path in directory.shards(*split.key).glob("*.json")}
-            found |= {shard.number for shard in cut_shards(run, split, count) if shard.name not in there}
-    return found
+def is_there(plan: Plan, task: ShardTask, settings: RunSettings) -> bool:
+    """Return whether a shard is done, of all runs of its model.
+
+    Args:
+        plan: The plan.
+        task: The shard.
+        settings: Where results are.
+    """
+    for run in plan.runs:
+        if run.choice == task.model and run.splits and not run.missing:
+            known = find_run(settings.results / "runs" / plan.suite.suite / run.model, run.sha256, code_version())
+            if known is None or (known.unfinished and _lacks(run, known, task.choice)):
+                return False
+    return True
+
+
+def _lacks(run: RunPlan, directory: RunDirectory, choice: ShardChoice) -> bool:
+    """Return whether the shard of any split is not there."""
+    wanted = [split for split in run.splits if split.status is Status.OK and split.task is not Task.EFFICIENCY]
+    shards = [(directory.shards(*split.key), shard_at(run, split, choice)) for split in wanted]
+    return any(shard is not None and not (folder / f"{shard.name}.json").exists() for folder, shard in shards)
+
+
+class Work(Protocol):
+    """How shards are computed."""
+
+    def command(self, task: ShardTask) -> EngineCommand:
+        """Return the command that computes a shard."""
+
+    def is_there(self, task: ShardTask) -> bool:
+        """Return whether all that a shard consists of is in the results."""
 
 
 class Campaign:
@@ -120,26 +152,31 @@ class Campaign:
 
     Args:
         tasks: The shards by model.
-        command: Returns the command that computes one.
+        work: How one is computed.
         engine: Carries the commands out.
         display: Shows progress.
+        clock: Returns seconds; replaced in tests.
     """
 
     def __init__(
         self,
         tasks: Mapping[str, list[ShardTask]],
-        command: Callable[[ShardTask], EngineCommand],
+        work: Work,
         engine: Engine,
         display: Display,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Submit nothing yet."""
         self._ready = deque(task for found in tasks.values() for task in found if not task.waits)
         self._held = {model: [task for task in found if task.waits] for model, found in tasks.items()}
-        self._command = command
+        self._work = work
         self._engine = engine
         self._display = display
         self._out: dict[str, ShardTask] = {}
         self._failures: dict[ShardTask, int] = {}
+        self._losses: dict[ShardTask, int] = {}
+        self._later: list[tuple[float, ShardTask]] = []
+        self._clock = clock
         self.outcome = CampaignOutcome()
 
     def run(self) -> CampaignOutcome:
@@ -150,36 +187,44 @@ class Campaign:
         """
         total = len(self._ready) + sum(map(len, self._held.values()))
         self._display.begin("shards", total, "shards")
-        while self._ready or self._out:
+        while self._ready or self._out or self._later:
+            self._ready.extend(task for due, task in self._later if due <= self._clock())
+            self._later = [(due, task) for due, task in self._later if due > self._clock()]
             while self._ready:
                 self._submit(self._ready.popleft())
-            for end in self._engine.wait():
+            ended = self._engine.wait()
+            for end in ended:
                 self._settle(self._out.pop(end.command.title), end)
+            if not ended and not self._out:
+                time.sleep(_TICK)
         self._display.end("shards", f"{len(self.outcome.aside)} set aside" if self.outcome.aside else "done")
         return self.outcome
 
     def _submit(self, task: ShardTask) -> None:
         self._out[task.title] = task
-        self._engine.submit(self._command(task))
+        self._engine.submit(self._work.command(task))
 
     def _settle(self, task: ShardTask, end: CommandEnd) -> None:
-        if end.status in _DONE:
+        if end.status in _DONE and not self._work.is_there(task):
+            self._fail(task, replace(end, told=NOT_SHARED))
+        elif end.status in _DONE:
             self.outcome.n_done += 1
             self._display.advance(1)
             self._ready.extend(self._held.pop(task.model, []))
-        elif not end.begun:
-            self._ready.append(task)
+        elif end.status == ExitCode.LATER:
+            self._later.append((self._clock() + PAUSE, task))
         else:
             self._fail(task, end)
 
     def _fail(self, task: ShardTask, end: CommandEnd) -> None:
         """Try a shard again, or set it aside, and with it those that wait for it."""
-        self._failures[task] = self._failures.get(task, 0) + 1
-        if self._failures[task] < TRIES:
+        counts, most = (self._losses, LOSSES) if end.status is None else (self._failures, TRIES)
+        counts[task] = counts.get(task, 0) + 1
+        if counts[task] < most:
             self._display.note(f"{task.title}: {end.told}; tried again")
             self._ready.append(task)
             return
-        self._display.note(f"{task.title}: {end.told}; set aside after {TRIES} attempts")
+        self._display.note(f"{task.title}: {end.told}; set aside after {counts[task]} attempts")
         self.outcome.aside[task.title] = end.told
         self.outcome.models.add(task.model)
         waiting = [] if task.waits else self._held.pop(task.model, [])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from mlipbench.errors import ConfigError, DatasetError, ExitCode, PrerequisiteError, StorageError, WorkerError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlipbench.plan import Plan, RunPlan
-    from mlipbench.plan.shards import Shard
+    from mlipbench.plan.shards import Shard, ShardChoice
     from mlipbench.progress import Display
     from mlipbench.runner.settings import RunSettings
     from mlipbench.store.records import ShardRecord
@@ -59,7 +59,9 @@ class ShardDone:
     record: ShardRecord
 
 
-def run_shard(plan: Plan, number: int, settings: RunSettings, display: Display) -> tuple[RunOutcome, list[ShardDone]]:
+def run_shard(
+    plan: Plan, choice: ShardChoice, settings: RunSettings, display: Display
+) -> tuple[RunOutcome, list[ShardDone]]:
     """Compute one shard of every split of every run of a plan that nothing stands in the way of.
 
     Any number of processes may do this at the same time, each with a number of its own, on one machine or on several
@@ -67,13 +69,13 @@ def run_shard(plan: Plan, number: int, settings: RunSettings, display: Display) 
 
     Args:
         plan: The plan.
-        number: Which shard, from 1.
-        settings: How it is carried out; ``shards`` says into how many splits are cut.
+        choice: Which shard, of how many.
+        settings: How it is carried out.
         display: Shows progress.
 
     Raises:
-        ResultsError: An unfinished run belongs to other code, was cut otherwise or is written by another process, or
-            another process computes a shard now.
+        ResultsError: An unfinished run belongs to other code, was cut otherwise or is joined by another process.
+        LaterError: Another process computes a shard now, or the job ends too soon.
         MlipbenchError: Results cannot be written.
     """
     tally = _Tally(plan)
@@ -91,8 +93,8 @@ def run_shard(plan: Plan, number: int, settings: RunSettings, display: Display) 
                 tally.count_shard(())
                 continue
             with directory.lock(shared=True):
-                session = RunSession(plan, run, directory, settings, display)
-                for split, shard, record in session.predict_shard(number):
+                session = RunSession(plan, run, directory, replace(settings, shards=choice.count), display)
+                for split, shard, record in session.predict_shard(choice):
                     title = f"{session.title}: {run.place(*split.key)}"
                     found.append(ShardDone(directory.path, title, shard, record))
             tally.count_shard(found)

@@ -15,10 +15,10 @@ from mlipbench.execution.client import WorkerClient, WorkerSpec
 from mlipbench.execution.evaluate import Predictor
 from mlipbench.execution.requests import LoadModel
 from mlipbench.models.registry import adapter_target
-from mlipbench.plan.shards import cut_shards
+from mlipbench.plan.shards import cut_shards, shard_at
 from mlipbench.runner.fitting import fitted_parameters, once_more
 from mlipbench.runner.record import first_manifest
-from mlipbench.runner.shards import check_shards, joined, machines
+from mlipbench.runner.shards import check_shards, check_time, joined, machines
 from mlipbench.runner.splits import ShardJob, predict_shard
 from mlipbench.runner.training import checkpoint_facts, ensure_trained
 from mlipbench.scoring.run import score_manifest
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from mlipbench.errors import PrerequisiteError
     from mlipbench.plan import Plan, PlannedSplit, RunPlan
-    from mlipbench.plan.shards import Shard
+    from mlipbench.plan.shards import Shard, ShardChoice
     from mlipbench.progress import Display
     from mlipbench.runner.settings import RunSettings
     from mlipbench.store.records import Manifest, SplitRecord
@@ -136,22 +136,20 @@ class RunSession:
         else:
             self._write_first()
 
-    def predict_shard(self, number: int) -> list[tuple[PlannedSplit, Shard, ShardRecord]]:
+    def predict_shard(self, choice: ShardChoice) -> list[tuple[PlannedSplit, Shard, ShardRecord]]:
         """Predict one shard of every split, as far as that is not done, and return what became of these.
 
         Args:
-            number: Which, from 1.
+            choice: Which.
 
         Raises:
             MlipbenchError: Results cannot be written, or the weights cannot be had.
-            ResultsError: Another process computes a shard now.
+            LaterError: Another process computes a shard now, or the job ends too soon.
         """
         self.begin()
         done = []
         for split, predictor in self._each_open():
-            shards = cut_shards(self.run, split, self.manifest.shards)
-            if number <= len(shards):
-                shard = shards[number - 1]
+            if (shard := shard_at(self.run, split, choice)) is not None:
                 with self.directory.lock_shard(*split.key, shard.name):
                     done.append((split, shard, self._shard(predictor, split, shard)))
         return done
@@ -174,6 +172,7 @@ class RunSession:
         if known is not None:
             self._elsewhere += known.seconds
             return known
+        check_time(self.directory.shards(*split.key), job.title)
         outcome = predict_shard(predictor, job, self.display)
         facts, bound = self._facts, self.manifest.model.checkpoints.get(split.dataset, {})
         record = ShardRecord(

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import TYPE_CHECKING, Any, Final
 
-from mlipbench.errors import ResultsError
+from mlipbench.errors import LaterError, ResultsError
+from mlipbench.execution.engines import JOB_END
 from mlipbench.runner.record import planned_record
 from mlipbench.status import Status
+from mlipbench.store.records import ShardRecord, read_record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from mlipbench.plan import PlannedSplit
-    from mlipbench.store.records import Manifest, ShardRecord, SplitRecord
+    from mlipbench.store.records import Manifest, SplitRecord
     from mlipbench.store.rundir import RunDirectory
 
+_MARGIN: Final = 1.2
 _WORDS: Final[Mapping[str, str]] = {
     "plan_sha256": "plan",
     "code_version": "version of mlipbench",
@@ -52,6 +58,26 @@ def check_shards(
                     file=directory.shards(*planned.key) / f"{name}.json", where=field,
                     remedy="remove the file and the shard's predictions, and give the command again",
                 )  # fmt: skip
+
+
+def check_time(folder: Path, title: str) -> None:
+    """Refuse to begin a shard that the job would not see the end of, as far as finished ones tell.
+
+    Args:
+        folder: Where the records of shards of the same split are.
+        title: What the shard is called.
+
+    Raises:
+        LaterError: The job, of which `JOB_END` tells when it ends, has not as much time left as one took.
+    """
+    end = os.environ.get(JOB_END)
+    if end is None:
+        return
+    left = float(end) - time.time()
+    took = [read_record(path, ShardRecord).seconds for path in folder.glob("*.json")]
+    if took and _MARGIN * max(took) > left:
+        remedy = "it is given to another job"
+        raise LaterError(f"{title}: this job ends in {left:.0f} s, others took {max(took):.0f} s", remedy=remedy)
 
 
 def joined(planned: PlannedSplit, records: Sequence[ShardRecord]) -> SplitRecord:

@@ -8,7 +8,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from mlipbench.errors import ResultsError, from_os_error
+from mlipbench.errors import LaterError, MlipbenchError, ResultsError, from_os_error
 from mlipbench.status import Status
 from mlipbench.store.distributions import DistributionsRecord, read_distributions
 from mlipbench.store.files import write_atomically
@@ -193,8 +193,9 @@ class RunDirectory:
         return RunLock(self.path / ".lock", "this run", shared=shared)
 
     def lock_shard(self, task: str, dataset: str, split: str, name: str) -> RunLock:
-        """Return a lock that keeps two processes from computing the same shard."""
-        return RunLock(self.shards(task, dataset, split) / f".{name}.lock", f"shard {name} of {dataset}/{split}")
+        """Return a lock that keeps two processes from computing the same shard; the second is to come later."""
+        path = self.shards(task, dataset, split) / f".{name}.lock"
+        return RunLock(path, f"shard {name} of {dataset}/{split}", busy=LaterError)
 
 
 class RunLock:
@@ -204,12 +205,16 @@ class RunLock:
         path: The file that is locked; created where it is missing.
         what: What it stands for, for errors.
         shared: Whether others may hold it, too.
+        busy: What is raised where it is held.
     """
 
-    def __init__(self, path: Path, what: str, *, shared: bool = False) -> None:
+    def __init__(
+        self, path: Path, what: str, *, shared: bool = False, busy: type[MlipbenchError] = ResultsError
+    ) -> None:
         """Name the file."""
         self._path = path
         self._what = what
+        self._busy = busy
         self._kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         self._file = -1
 
@@ -217,8 +222,7 @@ class RunLock:
         """Take the lock.
 
         Raises:
-            ResultsError: Another process holds it.
-            MlipbenchError: The directory cannot be written.
+            MlipbenchError: Another process holds it, or the directory cannot be written.
         """
         folder = self._path.parent
         try:
@@ -227,7 +231,7 @@ class RunLock:
             fcntl.flock(self._file, self._kind | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._file)
-            raise ResultsError(
+            raise self._busy(
                 f"another mlipbench process is writing {self._what}", file=folder, remedy="wait for it, or stop it"
             ) from None
         except OSError as error:

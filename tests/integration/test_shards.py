@@ -156,7 +156,7 @@ def test_two_processes_never_compute_one_shard(workspace):
     finally:
         end(process)
     assert process.returncode == 0, told
-    assert "another mlipbench process is writing shard 000000000-" in one_error(busy, 2)
+    assert "another mlipbench process is writing shard 000000000-" in one_error(busy, 75)
     assert "another mlipbench process is writing this run" in one_error(joining, 2)
 
 
@@ -311,7 +311,7 @@ def test_a_shard_that_always_fails_is_set_aside_and_the_other_models_are_finishe
     assert "; tried again" in done.stderr
     last = done.stderr.splitlines()[-1]
     assert last.startswith(
-        "mlipbench: recorded-spring, shard 2 of 3: failed 3 times, the last time: mlipbench: error: "
+        "mlipbench: recorded-spring, shard 2 of 3: failed too often, the last time: mlipbench: error: "
     )
     assert last.endswith("; set aside; the same command tries it again")
     finished = {

@@ -1,5 +1,5 @@
 """Engines carry out commands: on this machine, or wherever Parsl puts them."""
 
-from mlipbench.execution.engines.engine import CommandEnd, Engine, EngineCommand
+from mlipbench.execution.engines.engine import JOB_END, CommandEnd, Engine, EngineCommand
 
-__all__ = ["CommandEnd", "Engine", "EngineCommand"]
+__all__ = ["JOB_END", "CommandEnd", "Engine", "EngineCommand"]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+JOB_END: Final = "MLIPBENCH_JOB_END"
+"""Variable that tells a command when the job that it runs in ends, in seconds since 1970."""
 TAIL: Final = 2000
 """Characters of what a command wrote last that are kept."""
 
@@ -34,14 +36,12 @@ class CommandEnd:
     Attributes:
         command: The command.
         status: Its exit status, negative for a signal; None where it was lost with the machine or the job it ran in.
-        told: The last line that it wrote to stderr, or what became of it.
-        begun: Whether it was begun at all; if not, for lack of time, it is to be given again.
+        told: The last line that it wrote, or what became of it.
     """
 
     command: EngineCommand
     status: int | None
     told: str
-    begun: bool = True
 
 
 class Engine(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -10,28 +11,46 @@ import pytest
 from mlipbench.execution.engines import CommandEnd, EngineCommand
 from mlipbench.plan.shards import ShardChoice
 from mlipbench.progress import SilentDisplay
-from mlipbench.runner.campaign import Campaign, ShardTask
+from mlipbench.runner.campaign import LOSSES, NOT_SHARED, PAUSE, Campaign, ShardTask
 
 
 @dataclass
 class FakeEngine:
     """Ends one command at a time, the oldest first, with what stands in a list for its title."""
 
-    ends: dict[str, list[tuple[int | None, bool]]] = field(default_factory=dict)
+    ends: dict[str, list[int | None]] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
     submitted: deque[EngineCommand] = field(default_factory=deque)
+    lost: dict[str, int] = field(default_factory=dict)
 
     def submit(self, command: EngineCommand) -> None:
         self.submitted.append(command)
 
     def wait(self) -> list[CommandEnd]:
+        if not self.submitted:
+            return []
         command = self.submitted.popleft()
         self.order.append(command.title)
-        status, begun = self.ends[command.title].pop(0) if self.ends.get(command.title) else (0, True)
-        return [CommandEnd(command, status, f"said by {command.title}", begun)]
+        status = self.ends[command.title].pop(0) if self.ends.get(command.title) else 0
+        return [CommandEnd(command, status, f"said by {command.title}")]
 
     def close(self) -> None:
         self.submitted.clear()
+
+
+@dataclass
+class FakeWork:
+    """Shards whose results cannot be found as often as stands in a dictionary."""
+
+    lost: dict[str, int]
+
+    def command(self, task: ShardTask) -> EngineCommand:
+        return EngineCommand(task.title, (), {})
+
+    def is_there(self, task: ShardTask) -> bool:
+        left = self.lost.get(task.title, 0)
+        self.lost[task.title] = left - 1
+        return left <= 0
 
 
 def tasks(model: str, count: int, *, trains: bool = False) -> dict[str, list[ShardTask]]:
@@ -39,7 +58,7 @@ def tasks(model: str, count: int, *, trains: bool = False) -> dict[str, list[Sha
 
 
 def run(engine: FakeEngine, found: dict[str, list[ShardTask]]):
-    return Campaign(found, lambda task: EngineCommand(task.title, (), {}), engine, SilentDisplay()).run()
+    return Campaign(found, FakeWork(engine.lost), engine, SilentDisplay()).run()
 
 
 def test_all_shards_are_done_once() -> None:
@@ -55,9 +74,24 @@ def test_all_shards_are_done_once() -> None:
     assert (outcome.n_done, outcome.aside, outcome.models) == (5, {}, set())
 
 
+def test_what_ended_well_and_is_not_there_is_a_failure() -> None:
+    outcome = run(FakeEngine(lost={"a, shard 1 of 1": 2}), tasks("a", 1))
+    assert (outcome.n_done, outcome.aside) == (1, {})
+    outcome = run(FakeEngine(lost={"a, shard 1 of 1": 9}), tasks("a", 1))
+    assert outcome.aside == {"a, shard 1 of 1": NOT_SHARED}
+
+
+def test_a_shard_may_be_lost_with_its_job_more_often_than_it_may_fail() -> None:
+    lost: list[int | None] = [None] * (LOSSES - 1)
+    outcome = run(FakeEngine({"a, shard 1 of 1": [*lost, 1, 1]}), tasks("a", 1))
+    assert (outcome.n_done, outcome.aside) == (1, {})
+    outcome = run(FakeEngine({"a, shard 1 of 1": [*lost, None]}), tasks("a", 1))
+    assert list(outcome.aside) == ["a, shard 1 of 1"]
+
+
 @pytest.mark.parametrize("status", [1, 2, 4, -9, None])
 def test_a_shard_that_fails_is_tried_again_behind_the_others(status: int | None) -> None:
-    engine = FakeEngine({"a, shard 1 of 2": [(status, True), (status, True)]})
+    engine = FakeEngine({"a, shard 1 of 2": [status, status]})
     outcome = run(engine, tasks("a", 2))
     first, second = "a, shard 1 of 2", "a, shard 2 of 2"
     assert engine.order == [first, second, first, first]
@@ -65,13 +99,13 @@ def test_a_shard_that_fails_is_tried_again_behind_the_others(status: int | None)
 
 
 def test_failed_structures_are_a_result() -> None:
-    engine = FakeEngine({"a, shard 1 of 1": [(3, True)]})
+    engine = FakeEngine({"a, shard 1 of 1": [3]})
     assert run(engine, tasks("a", 1)).n_done == 1
     assert len(engine.order) == 1
 
 
 def test_after_three_failures_a_shard_is_set_aside_and_the_others_are_done() -> None:
-    engine = FakeEngine({"a, shard 2 of 3": [(1, True)] * 9})
+    engine = FakeEngine({"a, shard 2 of 3": [1] * 9})
     outcome = run(engine, tasks("a", 3))
     assert engine.order.count("a, shard 2 of 3") == 3
     assert outcome.n_done == 2
@@ -79,14 +113,17 @@ def test_after_three_failures_a_shard_is_set_aside_and_the_others_are_done() -> 
     assert outcome.models == {"a"}
 
 
-def test_what_was_not_begun_for_lack_of_time_is_no_failure() -> None:
-    engine = FakeEngine({"a, shard 1 of 1": [(None, False)] * 7})
-    outcome = run(engine, tasks("a", 1))
-    assert (len(engine.order), outcome.n_done, outcome.aside) == (8, 1, {})
+def test_what_is_to_come_later_is_no_failure_and_waits_a_while() -> None:
+    engine = FakeEngine({"a, shard 1 of 2": [75] * 7})
+    ticks = itertools.count(step=PAUSE / 4)
+    outcome = Campaign(tasks("a", 2), FakeWork({}), engine, SilentDisplay(), lambda: next(ticks)).run()
+    assert (engine.order[:2], outcome.n_done, outcome.aside) == (["a, shard 1 of 2", "a, shard 2 of 2"], 2, {})
+    assert engine.order.count("a, shard 1 of 2") == 8
+    assert next(ticks) >= 7 * PAUSE
 
 
 def test_other_shards_wait_for_the_one_that_trains() -> None:
-    engine = FakeEngine({"a, shard 1 of 3": [(-9, True)]})
+    engine = FakeEngine({"a, shard 1 of 3": [-9]})
     outcome = run(engine, tasks("a", 3, trains=True) | tasks("b", 1))
     assert engine.order == [
         "a, shard 1 of 3",
@@ -99,7 +136,7 @@ def test_other_shards_wait_for_the_one_that_trains() -> None:
 
 
 def test_where_the_training_fails_what_waits_for_it_is_left() -> None:
-    engine = FakeEngine({"a, shard 1 of 3": [(1, True)] * 3})
+    engine = FakeEngine({"a, shard 1 of 3": [1] * 3})
     outcome = run(engine, tasks("a", 3, trains=True) | tasks("b", 1))
     assert (outcome.n_done, list(outcome.aside), outcome.models) == (1, ["a, shard 1 of 3"], {"a"})
     assert "a, shard 2 of 3" not in engine.order
