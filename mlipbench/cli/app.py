@@ -1,6 +1,7 @@
 """The entry point: verbs, and how every command ends."""
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Final
@@ -86,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: The command line without the program; None takes that of the process.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # schedulers send it: an interrupt like any other
     given = list(sys.argv[1:] if arguments is None else arguments)
     line = [part for part in given if part != _DEBUG]
     for stream in (sys.stdout, sys.stderr):

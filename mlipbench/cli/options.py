@@ -3,6 +3,8 @@
 Annotations of commands are read at run time, so neither this module nor the verbs postpone their evaluation.
 """
 
+import os
+import sys
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -27,6 +29,13 @@ class DisplayKind(StrEnum):
     RICH = "rich"
     PLAIN = "plain"
     NONE = "none"
+
+
+class EngineKind(StrEnum):
+    """What carries shards and trainings out."""
+
+    LOCAL = "local"
+    PARSL = "parsl"
 
 
 class DataKind(StrEnum):
@@ -77,6 +86,14 @@ DisplayOption = Annotated[
     typer.Option("--display", metavar="rich|plain|none", help="How progress is shown; rich on a terminal, else plain."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write the result as JSON.")]
+EngineOption = Annotated[
+    EngineKind | None,
+    typer.Option("--engine", metavar="local|parsl", help="Where it is done: on this machine, or where Parsl puts it."),
+]
+EngineConfigOption = Annotated[
+    Path | None,
+    typer.Option("--engine-config", metavar="FILE", help="Python file that defines `config`, a Parsl configuration."),
+]
 TrustOption = Annotated[
     bool, typer.Option("--trust", help="Consent to run cards given by path, which can execute any code; recorded.")
 ]
@@ -115,6 +132,9 @@ MemoryLimitOption = Annotated[
 ]
 
 DEFAULT_RESULTS = Path("results")
+PROGRAM = (sys.executable, "-m", "mlipbench")
+"""This program, as another process starts it."""
+_HANDED_ON = ("MLIPBENCH_", "XDG_", "PIP_", "UV_")
 FETCHED = "data"
 """Folder of the cache that data are fetched into where no other one is given."""
 _LEAST_MEMORY = 64 * 2**20
@@ -195,6 +215,31 @@ class Request:
         if profile is None or self.profile is None:
             return wanted, lines
         return with_profile(wanted, self.profile, profile, suite.suite), lines
+
+
+def parsl_config(engine: EngineKind | None, config: Path | None) -> Path | None:
+    """Return the Parsl configuration that is to be used, None for this machine.
+
+    Raises:
+        ConfigError: Only one of engine and configuration is given.
+    """
+    from mlipbench.errors import ConfigError
+
+    if (engine is EngineKind.PARSL) != (config is not None):
+        remedy = "give both: --engine parsl --engine-config FILE"
+        raise ConfigError("a configuration and the engine parsl go together", where="--engine", remedy=remedy)
+    return config
+
+
+def place(name: str) -> str:
+    """Return a path as an absolute one, which another folder does not change, and a name as it is."""
+    path = Path(name)
+    return str(path.resolve()) if path.exists() else name
+
+
+def handed_on() -> dict[str, str]:
+    """Return the variables that decide where things are found, for commands on other machines."""
+    return {name: value for name, value in os.environ.items() if name.startswith(_HANDED_ON)}
 
 
 def data_location(data_root: Path | None) -> "DataLocation":

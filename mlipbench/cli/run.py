@@ -8,7 +8,7 @@ import typer
 
 from mlipbench.cli import options
 from mlipbench.cli.output import complain, emit, emit_json, say
-from mlipbench.cli.shards import Cut, EngineKind, run_all, run_one
+from mlipbench.cli.shards import Cut, run_all, run_one
 from mlipbench.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -38,14 +38,6 @@ _Shards = Annotated[
         help="Cut every split into N shards and compute as many at a time as there is room for.",
     ),
 ]
-_Engine = Annotated[
-    EngineKind | None,
-    typer.Option("--engine", metavar="local|parsl", help="Where shards are computed: on this machine, or by Parsl."),
-]
-_EngineConfig = Annotated[
-    Path | None,
-    typer.Option("--engine-config", metavar="FILE", help="Python file that defines `config`, a Parsl configuration."),
-]
 _Timeout = Annotated[
     float, typer.Option("--timeout", metavar="SECONDS", min=1, help="Time for one batch, or one step of a relaxation.")
 ]
@@ -65,8 +57,8 @@ def run(  # noqa: PLR0913 - options
     again: _Again = False,
     shard: _Shard = None,
     shards: _Shards = None,
-    engine: _Engine = None,
-    engine_config: _EngineConfig = None,
+    engine: options.EngineOption = None,
+    engine_config: options.EngineConfigOption = None,
     timeout: _Timeout = 600.0,
     memory_limit: options.MemoryLimitOption = None,
     trust: options.TrustOption = False,

@@ -1,13 +1,10 @@
 """Shards on the command line: one by this process, or all by an engine."""
 
-import os
-import sys
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from mlipbench.cli.options import Request
+from mlipbench.cli.options import PROGRAM, EngineKind, Request, handed_on, parsl_config, place
 from mlipbench.cli.output import emit, emit_json, say
 from mlipbench.errors import ConfigError
 
@@ -17,9 +14,6 @@ if TYPE_CHECKING:
     from mlipbench.progress import Display
     from mlipbench.runner import RunSettings, ShardDone
     from mlipbench.runner.campaign import ShardTask
-
-_KEPT: Final = ("MLIPBENCH_", "XDG_", "PIP_", "UV_")
-"""Variables that decide where things are found; commands on other machines get them, too."""
 
 
 def run_one(text: str, plan: "Plan", settings: "RunSettings", display: "Display", *, json: bool) -> int:
@@ -56,25 +50,16 @@ def run_one(text: str, plan: "Plan", settings: "RunSettings", display: "Display"
     return int(outcome.exit_code)
 
 
-class EngineKind(StrEnum):
-    """What carries shards out."""
-
-    LOCAL = "local"
-    PARSL = "parsl"
-
-
 @dataclass(frozen=True, slots=True)
 class Cut:
     """How a suite is cut and who computes it.
 
     Attributes:
         count: Into how many shards splits are cut.
-        engine: What carries them out.
         config: The Parsl configuration; None for this machine.
     """
 
     count: int
-    engine: EngineKind
     config: Path | None
 
     @classmethod
@@ -84,13 +69,10 @@ class Cut:
         Raises:
             ConfigError: The options do not fit each other.
         """
-        kind = engine or EngineKind.LOCAL
-        if (kind is EngineKind.PARSL) != (config is not None):
-            remedy = "give both: --engine parsl --engine-config FILE"
-            raise ConfigError("a configuration and the engine parsl go together", where="--engine", remedy=remedy)
+        chosen = parsl_config(engine, config)
         if count is None and engine is not None:
             raise ConfigError("an engine computes shards", where="--engine", remedy="say how many: --shards N")
-        return None if count is None else cls(count, kind, config)
+        return None if count is None else cls(count, chosen)
 
 
 def run_all(
@@ -159,7 +141,7 @@ class _Work:
 
         request, settings = self.request, self.settings
         options = {
-            "--models": _place(task.model),
+            "--models": place(task.model),
             "--shard": f"{task.choice.number}/{task.choice.count}",
             "--limit": request.limit,
             "--device": request.device,
@@ -174,21 +156,14 @@ class _Work:
         given = [f"{name}={value}" for name, value in options.items() if value is not None]
         given += [name for name, wanted in {"--trust": request.trust, "--isolated": request.isolated}.items() if wanted]
         threads = next(run.threads for run in self.plan.runs if run.choice == task.model)
-        kept = {name: value for name, value in os.environ.items() if name.startswith(_KEPT)}
-        arguments = (sys.executable, "-m", "mlipbench", "run", _place(request.suite), *given)
-        return EngineCommand(task.title, arguments, {**kept, "OMP_NUM_THREADS": str(threads)})
+        arguments = (*PROGRAM, "run", place(request.suite), *given)
+        return EngineCommand(task.title, arguments, {**handed_on(), "OMP_NUM_THREADS": str(threads)})
 
     def is_there(self, task: "ShardTask") -> bool:
         """Return whether all that a shard consists of is in the results."""
         from mlipbench.runner.campaign import is_there
 
         return is_there(self.plan, task, self.settings)
-
-
-def _place(name: str) -> str:
-    """Return a path as an absolute one, and a name as it is."""
-    path = Path(name)
-    return str(path.resolve()) if path.exists() else name
 
 
 def _as_dict(done: "ShardDone") -> dict[str, Any]:

@@ -10,26 +10,30 @@ from mlipbench.cli.output import emit, emit_json
 from mlipbench.errors import ConfigError, ExitCode, PrerequisiteError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mlipbench.checkpoint import CheckpointRecord
     from mlipbench.plan.training import PlannedTraining
     from mlipbench.progress import Display
 
 
+_Recipe = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE", help="Name of a shipped recipe, or a YAML file.", autocompletion=completion.recipes
+    ),
+]
+_Model = Annotated[str | None, typer.Option("--model", metavar="NAME", help="Model in place of the recipe's.")]
+_Dataset = Annotated[
+    str | None, typer.Option("--dataset", metavar="NAME", help="Dataset (or entry file) in place of the recipe's.")
+]
+
+
 def train(  # noqa: PLR0913 - options
-    recipe: Annotated[
-        str,
-        typer.Argument(
-            metavar="RECIPE", help="Name of a shipped recipe, or a YAML file.", autocompletion=completion.recipes
-        ),
-    ],
+    recipe: _Recipe,
     *,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="NAME", help="Model in place of the recipe's.")
-    ] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option("--dataset", metavar="NAME", help="Dataset (or entry file) in place of the recipe's."),
-    ] = None,
+    model: _Model = None,
+    dataset: _Dataset = None,
     data_root: options.DataRootOption = None,
     output: Annotated[
         Path | None,
@@ -40,6 +44,8 @@ def train(  # noqa: PLR0913 - options
         int, typer.Option("--processes", metavar="N", min=1, help="Processes (or GPUs) that train together.")
     ] = 1,
     isolated: options.IsolatedOption = False,
+    engine: options.EngineOption = None,
+    engine_config: options.EngineConfigOption = None,
     yes: options.YesOption = False,
     display: options.DisplayOption = None,
     json: options.JsonOption = False,
@@ -55,12 +61,55 @@ def train(  # noqa: PLR0913 - options
     with open_display(display) as shown:
         shown.note(f"{training.job.name}: {training.describe()}")
         training = _ready(training, shown, consent=yes)
+        config = options.parsl_config(engine, engine_config)
+        if config is not None and not training.done:
+            given = {"--model": model, "--dataset": dataset, "--data-root": data_root, "--output": output}
+            _elsewhere(training, config, (recipe, *_again(given, device, processes, isolated=isolated)), shown)
         record = ensure_trained(training, shown, processes)
     if json:
         emit_json(_as_dict(training, record))
     else:
         emit(_describe(training, record))
     return int(ExitCode.DONE)
+
+
+def _again(given: "Mapping[str, object]", device: str, processes: int, *, isolated: bool) -> tuple[str, ...]:
+    """Return the options of the same training, with paths that any machine finds."""
+    known = [f"{name}={options.place(str(value))}" for name, value in given.items() if value is not None]
+    flags = ["--isolated"] if isolated else []
+    return (*known, f"--device={device}", f"--processes={processes}", *flags, "--display=none")
+
+
+def _elsewhere(training: "PlannedTraining", config: Path, line: tuple[str, ...], display: "Display") -> None:
+    """Train in a job of its own.
+
+    Raises:
+        WorkerError: It failed too often.
+        MlipbenchError: The engine has failed.
+    """
+    from mlipbench.checkpoint import is_checkpoint
+    from mlipbench.errors import WorkerError
+    from mlipbench.execution.engines import EngineCommand
+    from mlipbench.execution.engines.parsl import ParslEngine
+    from mlipbench.runner.campaign import Campaign, TrainingTask
+
+    class Work:
+        def command(self, task: TrainingTask) -> EngineCommand:
+            arguments = (*options.PROGRAM, "train", options.place(line[0]), *line[1:])
+            threads = {"OMP_NUM_THREADS": str(training.job.threads)}
+            return EngineCommand(task.title, arguments, {**options.handed_on(), **threads})
+
+        def is_there(self, task: TrainingTask) -> bool:
+            del task
+            return is_checkpoint(training.folder)
+
+    task, engine = TrainingTask(training.job.name), ParslEngine(config)
+    try:
+        outcome = Campaign({task.model: [task]}, Work(), engine, display).run()
+    finally:
+        engine.close()
+    if outcome.aside:
+        raise WorkerError(f"{task.title} failed too often, the last time: {outcome.aside[task.title]}")
 
 
 def _ready(training: "PlannedTraining", display: "Display", *, consent: bool) -> "PlannedTraining":

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 LOG_FILE: Final = "training.log"
 _TICK: Final = 0.2
-_PATIENCE: Final = (2.0, 5.0)
+_GRACE: Final = (0.0, 20.0)
+"""Seconds until SIGTERM, on which a training saves its state, and from there until SIGKILL."""
+RELAUNCHES: Final = 3
+"""How often a training of several processes that lost one is started again, from its last saved state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +61,28 @@ def train(job: TrainingJob, folder: Path, how: TrainingProcess, display: Display
     start = events.stat().st_size if events.exists() else 0
     log = folder / LOG_FILE
     spec = WorkerSpec(python=how.python, log=log, threads=job.threads)
+    follower = _Follower(events, start, display, job.name)
     with tempfile.TemporaryDirectory(prefix="mlipbench-") as entry:
-        process = _launch(folder, how, spec, link_package(Path(entry)))
-        follower = _Follower(events, start, display, job.name)
-        try:
-            while process.poll() is None:
-                follower.read()
-                time.sleep(_TICK)
+        path_entry = link_package(Path(entry))
+        status = _follow(_launch(folder, how, spec, path_entry), follower)
+        for _ in range(RELAUNCHES if how.processes > 1 else 0):
+            if not status or follower.failed:
+                break
+            display.note(f"{job.name}: lost one of {how.processes} processes; they go on from the last saved state")
+            status = _follow(_launch(folder, how, spec, path_entry), follower)
+    follower.close(status, log)
+
+
+def _follow(process: subprocess.Popen[bytes], follower: _Follower) -> int:
+    """Show what a training says until it has ended, and return its status."""
+    try:
+        while process.poll() is None:
             follower.read()
-        finally:
-            end_process(process, (0.0, _PATIENCE[1]))
-    follower.close(process.returncode, log)
+            time.sleep(_TICK)
+        follower.read()
+    finally:
+        end_process(process, _GRACE)
+    return process.returncode
 
 
 def _launch(folder: Path, how: TrainingProcess, spec: WorkerSpec, path_entry: Path) -> subprocess.Popen[bytes]:
@@ -101,6 +115,11 @@ class _Follower:
         self._title: str | None = None
         self._step = 0
         self._failure: Event | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the training itself has said what is wrong."""
+        return self._failure is not None
 
     def read(self) -> None:
         for event in self._new():

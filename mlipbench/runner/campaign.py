@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from mlipbench.errors import ExitCode
 from mlipbench.plan.shards import ShardChoice, shard_at
@@ -137,22 +137,44 @@ def _lacks(run: RunPlan, directory: RunDirectory, choice: ShardChoice) -> bool:
     return any(shard is not None and not (folder / f"{shard.name}.json").exists() for folder, shard in shards)
 
 
-class Work(Protocol):
-    """How shards are computed."""
+@dataclass(frozen=True, slots=True)
+class TrainingTask:
+    """A training as one job.
 
-    def command(self, task: ShardTask) -> EngineCommand:
-        """Return the command that computes a shard."""
+    Attributes:
+        model: Name of the training.
+        waits: False: there is nothing it has to wait for.
+    """
 
-    def is_there(self, task: ShardTask) -> bool:
-        """Return whether all that a shard consists of is in the results."""
+    model: str
+    waits: bool = False
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return f"training of {self.model}"
 
 
-class Campaign:
-    """Hands shards to an engine until all are there, or some have failed too often.
+TaskT = TypeVar("TaskT", bound=ShardTask | TrainingTask)
+TaskT_contra = TypeVar("TaskT_contra", contravariant=True)
+
+
+class Work(Protocol[TaskT_contra]):
+    """How tasks are carried out."""
+
+    def command(self, task: TaskT_contra) -> EngineCommand:
+        """Return the command that carries a task out."""
+
+    def is_there(self, task: TaskT_contra) -> bool:
+        """Return whether all that a task makes is there."""
+
+
+class Campaign(Generic[TaskT]):
+    """Hands tasks to an engine until all are done, or some have failed too often.
 
     Args:
-        tasks: The shards by model.
-        work: How one is computed.
+        tasks: Shards by model, or a training.
+        work: How one is carried out.
         engine: Carries the commands out.
         display: Shows progress.
         clock: Returns seconds; replaced in tests.
@@ -160,8 +182,8 @@ class Campaign:
 
     def __init__(
         self,
-        tasks: Mapping[str, list[ShardTask]],
-        work: Work,
+        tasks: Mapping[str, list[TaskT]],
+        work: Work[TaskT],
         engine: Engine,
         display: Display,
         clock: Callable[[], float] = time.monotonic,
@@ -172,10 +194,10 @@ class Campaign:
         self._work = work
         self._engine = engine
         self._display = display
-        self._out: dict[str, ShardTask] = {}
-        self._failures: dict[ShardTask, int] = {}
-        self._losses: dict[ShardTask, int] = {}
-        self._later: list[tuple[float, ShardTask]] = []
+        self._out: dict[str, TaskT] = {}
+        self._failures: dict[TaskT, int] = {}
+        self._losses: dict[TaskT, int] = {}
+        self._later: list[tuple[float, TaskT]] = []
         self._clock = clock
         self.outcome = CampaignOutcome()
 
@@ -186,10 +208,12 @@ class Campaign:
             MlipbenchError: The engine itself has failed.
         """
         total = len(self._ready) + sum(map(len, self._held.values()))
-        self._display.begin("shards", total, "shards")
+        what = "shards" if any(isinstance(task, ShardTask) for task in self._ready) else "trainings"
+        self._display.begin(what, total, what)
         while self._ready or self._out or self._later:
-            self._ready.extend(task for due, task in self._later if due <= self._clock())
-            self._later = [(due, task) for due, task in self._later if due > self._clock()]
+            now = self._clock()
+            self._ready.extend(task for due, task in self._later if due <= now)
+            self._later = [(due, task) for due, task in self._later if due > now]
             while self._ready:
                 self._submit(self._ready.popleft())
             ended = self._engine.wait()
@@ -197,14 +221,14 @@ class Campaign:
                 self._settle(self._out.pop(end.command.title), end)
             if not ended and not self._out:
                 time.sleep(_TICK)
-        self._display.end("shards", f"{len(self.outcome.aside)} set aside" if self.outcome.aside else "done")
+        self._display.end(what, f"{len(self.outcome.aside)} set aside" if self.outcome.aside else "done")
         return self.outcome
 
-    def _submit(self, task: ShardTask) -> None:
+    def _submit(self, task: TaskT) -> None:
         self._out[task.title] = task
         self._engine.submit(self._work.command(task))
 
-    def _settle(self, task: ShardTask, end: CommandEnd) -> None:
+    def _settle(self, task: TaskT, end: CommandEnd) -> None:
         if end.status in _DONE and not self._work.is_there(task):
             self._fail(task, replace(end, told=NOT_SHARED))
         elif end.status in _DONE:
@@ -216,9 +240,10 @@ class Campaign:
         else:
             self._fail(task, end)
 
-    def _fail(self, task: ShardTask, end: CommandEnd) -> None:
-        """Try a shard again, or set it aside, and with it those that wait for it."""
-        counts, most = (self._losses, LOSSES) if end.status is None else (self._failures, TRIES)
+    def _fail(self, task: TaskT, end: CommandEnd) -> None:
+        """Try a task again, or set it aside, and with it those that wait for it."""
+        lost = end.status in {None, ExitCode.INTERRUPTED}  # a scheduler's SIGTERM comes before it kills a job
+        counts, most = (self._losses, LOSSES) if lost else (self._failures, TRIES)
         counts[task] = counts.get(task, 0) + 1
         if counts[task] < most:
             self._display.note(f"{task.title}: {end.told}; tried again")

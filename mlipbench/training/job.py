@@ -22,7 +22,7 @@ from mlipbench.training.data import check_elements, load_data
 from mlipbench.training.events import EventLog
 from mlipbench.training.export import export
 from mlipbench.training.learner import build_network, precision
-from mlipbench.training.loop import Setting, Training
+from mlipbench.training.loop import Interruption, Setting, Training
 from mlipbench.training.reference import fit_reference, reference_energies
 
 if TYPE_CHECKING:
@@ -111,7 +111,9 @@ def _prepare(job: TrainingJob, folder: Path, fabric: Fabric, events: EventLog) -
         )
         for part in (train, validation)
     ]
-    return Setting(job, folder / STATES, fabric, makers[0], makers[1], events), reference
+    interruption = Interruption()
+    interruption.listen()
+    return Setting(job, folder / STATES, fabric, makers[0], makers[1], events, interruption), reference
 
 
 def _train_grid(setting: Setting) -> list[Training]:

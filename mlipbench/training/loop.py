@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -25,6 +26,7 @@ from mlipbench.version import code_version
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import FrameType
 
     from lightning_fabric import Fabric
     from torch import Tensor
@@ -41,6 +43,22 @@ _BETWEEN_EVENTS: Final = 0.2
 _BETWEEN_LOOKS: Final = 10  # steps between two exchanges of the processes, or between two waits for a GPU
 
 
+class Interruption:
+    """Whether this process was asked to end: SIGTERM, which schedulers send some seconds before they kill a job."""
+
+    def __init__(self) -> None:
+        """Nobody has asked yet."""
+        self.requested = False
+
+    def listen(self) -> None:
+        """Take the signal from now on."""
+        signal.signal(signal.SIGTERM, self._request)
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self.requested = True
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Setting:
     """What the trainings at all learning rates share.
@@ -52,6 +70,7 @@ class Setting:
         train: Makes batches of the training structures.
         validation: Makes batches of the validation structures.
         events: Where to say what happens.
+        interruption: Whether the training has to end, its state saved.
     """
 
     job: TrainingJob
@@ -60,6 +79,7 @@ class Setting:
     train: BatchMaker
     validation: BatchMaker
     events: EventLog
+    interruption: Interruption
 
 
 class Training:
@@ -96,7 +116,11 @@ class Training:
         self.best = best_of(self._tensors)
 
     def run(self) -> None:
-        """Train to the end, unless that was done before; where the loss diverges, `Progress.lost` says so."""
+        """Train to the end, unless that was done before; where the loss diverges, `Progress.lost` says so.
+
+        Raises:
+            KeyboardInterrupt: The process was asked to end; its state is saved.
+        """
         if self.progress.ended:
             return
         self._start()
@@ -144,10 +168,13 @@ class Training:
             due = progress.step % recipe.evaluate_every == 0 or progress.step == stop
             if not due and progress.step % self._between_looks:
                 continue
-            save = self._look()
+            save, stop_now = self._look()
             # the loss was read, so that a GPU is done with all steps since the last look
             self._clock.stop(progress.step - looked_at)
             looked_at = progress.step
+            if stop_now:
+                self._save()
+                raise KeyboardInterrupt
             over = recipe.seconds is not None and progress.seconds >= recipe.seconds
             if due or over:
                 self._evaluate()
@@ -176,21 +203,25 @@ class Training:
             return exponential_learning_rate(recipe.schedule, self.learning_rate, min(done, 1.0))
         return cosine_learning_rate(recipe.schedule, self.learning_rate, min(done, 1.0))
 
-    def _look(self) -> float:
-        """Bring sum of losses and clock up to date, the same in all processes; return the age of the saved state."""
-        now = time.monotonic()
-        seen = torch.tensor([0.0, now - self._began, now - self._saved], dtype=torch.float64)
+    def _look(self) -> tuple[float, bool]:
+        """Bring sum of losses and clock up to date, the same in all processes.
+
+        Returns:
+            The age of the saved state, and whether any process was asked to end.
+        """
+        now, asked = time.monotonic(), float(self._setting.interruption.requested)
+        seen = torch.tensor([0.0, now - self._began, now - self._saved, 0.0], dtype=torch.float64)
         if self._fabric.world_size > 1:
             seen = seen.to(self._fabric.device) * float(self._fabric.is_global_zero)
-            seen[0] = self._loss_sum
+            seen[0], seen[3] = self._loss_sum, asked
             seen = self._fabric.all_reduce(seen, reduce_op="sum")
         else:
-            seen[0] = self._loss_sum
+            seen[0], seen[3] = self._loss_sum, asked
         age: float
-        self.progress.loss_sum, self.progress.seconds, age = seen.tolist()
+        self.progress.loss_sum, self.progress.seconds, age, asked = seen.tolist()
         if not math.isfinite(self.progress.loss_sum):
             raise self._diverged("the loss or the norm of its gradient is NaN or infinite")
-        return age
+        return age, asked > 0.0
 
     def _diverged(self, problem: str) -> DivergedError:
         return DivergedError(

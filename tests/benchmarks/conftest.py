@@ -17,12 +17,15 @@ from mlipbench.datasets.writer import ColumnarWriter
 from mlipbench.execution.client import WorkerSpec, loaded_client
 from mlipbench.execution.evaluate import Predictor
 from mlipbench.execution.requests import LoadModel
+from mlipbench.plan.shards import Shard
 from mlipbench.structures import StructureBatch
 from mlipbench.structures.columnar import Labels, Split
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
+
+    from mlipbench.plan import PlannedSplit
 
 N_STRUCTURES = int(os.environ.get("MLIPBENCH_BENCHMARK_STRUCTURES", "1000000"))
 GIB = 2**30
@@ -70,6 +73,11 @@ def synthetic_split(directory: Path, n_structures: int, piece: int = 10_000) -> 
         for start in range(0, n_structures, piece):
             writer.append(*synthetic_piece(min(piece, n_structures - start), start))
     return Split(directory, "synthetic", "all")
+
+
+def whole_shard(plan: PlannedSplit) -> Shard:
+    """Return a split as one shard."""
+    return Shard(1, 1, range(plan.n_batches), 0, plan.n_structures, "000000000-whole")
 
 
 def interleaved(rounds: int, *candidates: Callable[[], object]) -> list[list[float]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import interleaved, median_ratio
+from conftest import interleaved, median_ratio, whole_shard
 
 from mlipbench.cachedir import default_cache
 from mlipbench.datasets.entry import load_entry
@@ -23,7 +23,7 @@ from mlipbench.models.registry import load_card
 from mlipbench.plan import PlannedSplit
 from mlipbench.plan.batches import cut_batches
 from mlipbench.progress import SilentDisplay
-from mlipbench.runner.splits import SplitJob, _inconsistency, predict_split
+from mlipbench.runner.splits import ShardJob, _inconsistency, predict_shard
 from mlipbench.store.records import Role
 from mlipbench.store.rundir import RunDirectory
 from mlipbench.tasks import TaskRequest
@@ -73,13 +73,15 @@ def test_evaluation_costs_little_more_than_the_bare_batched_forward(benchmark, t
             import pyarrow.parquet as pq
 
             directory = RunDirectory(tmp_path / f"run{len(shares)}")
-            job = SplitJob(directory, plan, crystals, "chgnet")
+            job = ShardJob(directory, plan, whole_shard(plan), crystals, "chgnet")
             start = time.perf_counter()
             _inconsistency(predictor, job)  # done once a split of any size: no part of the cost per structure
             middle = time.perf_counter()
-            predict_split(predictor, job, SilentDisplay())
+            predict_shard(predictor, job, SilentDisplay())
             wall = time.perf_counter() - middle - (middle - start)
-            timings = pq.read_table(directory.path / "timings" / "s2ef.mptrj-sample.test.parquet").to_pydict()
+            timings = pq.read_table(
+                directory.path / "timings" / "s2ef.mptrj-sample.test.000000000-whole.parquet"
+            ).to_pydict()
             shares.append((sum(timings["prepare_seconds"]) + sum(timings["forward_seconds"])) / wall)
 
         benchmark.pedantic(evaluate, rounds=3)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import interleaved, median_ratio, synthetic_split
+from conftest import interleaved, median_ratio, synthetic_split, whole_shard
 
 from mlipbench.execution.client import WorkerSpec, loaded_client
 from mlipbench.execution.evaluate import Predictor
@@ -17,7 +17,7 @@ from mlipbench.models.interface import Property
 from mlipbench.plan import PlannedSplit
 from mlipbench.plan.batches import cut_batches
 from mlipbench.progress import SilentDisplay
-from mlipbench.runner.splits import SplitJob, predict_split
+from mlipbench.runner.splits import ShardJob, predict_shard
 from mlipbench.store.records import Role
 from mlipbench.store.rundir import RunDirectory
 from mlipbench.tasks import TaskRequest
@@ -66,7 +66,7 @@ def test_the_harness_keeps_up_with_a_model_that_costs_nothing(benchmark, tmp_pat
 
         def evaluate() -> None:
             directory = RunDirectory(tmp_path / f"run{next(count)}")
-            predict_split(predictor, SplitJob(directory, plan, split, "null"), SilentDisplay())
+            predict_shard(predictor, ShardJob(directory, plan, whole_shard(plan), split, "null"), SilentDisplay())
 
         def write() -> None:
             path = tmp_path / f"raw{next(count)}"

@@ -193,3 +193,26 @@ def test_it_does_not_outlive_its_parent(split: Split, tmp_path: Path) -> None:
     finally:
         parent.kill()
         process.kill()
+
+
+@pytest.mark.parametrize("launcher", [(), TORCHRUN])
+def test_asked_to_end_it_saves_its_state_and_goes_on_there(
+    launcher: tuple[str, ...], split: Split, tmp_path: Path
+) -> None:
+    """Schedulers send SIGTERM before they take a job's place away."""
+    whole = write_job(tmp_path / "whole", split, "painn", steps=400, evaluate_every=100)
+    broken = write_job(tmp_path / "broken", split, "painn", steps=400, evaluate_every=100)
+    run(whole, *launcher)
+    line = [sys.executable, "-m", *launcher, "mlipbench.training", str(broken / JOB_FILE)]
+    process = subprocess.Popen(line, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+    wait_for(broken, 20, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) != 0
+    assert not any(event["kind"] == "error" for event in events(broken))
+    run(broken, *launcher)
+    begun = [event.get("step", 0) for event in events(broken) if event["kind"] == "begin"]
+    assert len(begun) == 2
+    assert begun[1] >= 20  # nothing is saved before the first minute otherwise
+    names = ("step", "loss", "energy_mae", "forces_mae")
+    assert rows(broken, *names).tolist() == rows(whole, *names).tolist()
+    assert (broken / WEIGHTS_FILE).read_bytes() == (whole / WEIGHTS_FILE).read_bytes()

@@ -164,3 +164,29 @@ def training_processes(root: Path) -> list[int]:
         if b"mlipbench.training" in line and any(part.startswith(os.fsencode(root)) for part in line):
             found.append(int(path.parent.name))
     return found
+
+
+def test_a_training_of_two_processes_survives_the_loss_of_one(workspace: Workspace) -> None:
+    path = recipe(workspace, steps=1500, evaluate_every=100, learning_rates=[1e-3])
+    line = ("train", path, *LONG[:-1], "plain", "--processes", "2")
+    process = workspace.start(*line)
+    events = workspace.root / "weights" / "events.jsonl"
+    wait_for(lambda: events.exists() and "evaluation" in events.read_text())
+    (rank,) = ranks(workspace.root, 1)
+    os.kill(rank, signal.SIGKILL)
+    _, told = process.communicate(timeout=240)
+    assert process.returncode == 0, told
+    assert told.count("tiny") >= 1
+    assert "lost one of 2 processes; they go on from the last saved state" in told
+    assert events.read_text().count('"begin"') == 2
+    assert json.loads((workspace.root / "weights" / "checkpoint.json").read_text())["processes"] == 2
+
+
+def ranks(folder: Path, number: int) -> list[int]:
+    """Return the ids of the processes of one rank of the training in a folder."""
+    found = []
+    for pid in training_processes(folder):
+        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        if f"RANK={number}".encode() in environment:
+            found.append(pid)
+    return found

@@ -82,7 +82,7 @@ def test_what_ended_well_and_is_not_there_is_a_failure() -> None:
 
 
 def test_a_shard_may_be_lost_with_its_job_more_often_than_it_may_fail() -> None:
-    lost: list[int | None] = [None] * (LOSSES - 1)
+    lost: list[int | None] = [None, *[130] * (LOSSES - 2)]
     outcome = run(FakeEngine({"a, shard 1 of 1": [*lost, 1, 1]}), tasks("a", 1))
     assert (outcome.n_done, outcome.aside) == (1, {})
     outcome = run(FakeEngine({"a, shard 1 of 1": [*lost, None]}), tasks("a", 1))
