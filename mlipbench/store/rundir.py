@@ -284,7 +284,7 @@ def claim_run(root: Path, name: str, plan_sha256: str) -> RunDirectory:
     Raises:
         MlipbenchError: The folder cannot be written.
     """
-    claim = root / f".begun-{plan_sha256[:12]}"
+    claim = root / f".begun-{plan_sha256}"
     mine = root / f".{name}.{os.getpid()}"
     try:
         root.mkdir(parents=True, exist_ok=True)

@@ -255,3 +255,47 @@ def test_predictions_of_another_task_are_one_line(tmp_path: Path) -> None:
     path = write(tmp_path / "x.parquet")
     with pytest.raises(ResultsError, match=r"x\.parquet: damaged: "):
         list(read_predictions(path, Task.RELAXATION))
+
+
+def cut(folder: Path, *shards: tuple[int, range]) -> Path:
+    """Write shards of the split, each with the place of its first structure and its batches."""
+    for number, (start, batches) in enumerate(shards):
+        store = SplitStore(folder / f"{start:03d}-{number}.parquet", COUNTS, BOUNDS, Task.S2EF, batches)
+        for batch in batches:
+            store.commit(batch, block(int(BOUNDS[batch]), int(BOUNDS[batch + 1])), [timing(batch)])
+        store.finish(names)
+    return folder
+
+
+def test_shards_hold_the_rows_of_the_whole_and_are_read_as_one(tmp_path: Path) -> None:
+    whole = pq.read_table(write(tmp_path / "whole.parquet"))
+    folder = cut(tmp_path / "cut.parquet", (3, range(2, 3)), (0, range(2)))
+    assert pq.read_table(folder).combine_chunks() == whole.combine_chunks()
+    energy = [part.columns["energy"] for part in read_predictions(tmp_path / "whole.parquet", Task.S2EF)]
+    parts = [part.columns["energy"] for part in read_predictions(folder, Task.S2EF)]
+    np.testing.assert_array_equal(np.concatenate(parts), np.concatenate(energy))
+
+
+@pytest.mark.parametrize(
+    ("shards", "place"),
+    [
+        (((3, range(2, 3)),), 0),
+        (((0, range(1)), (3, range(2, 3))), 2),
+        (((0, range(2)), (2, range(1, 2))), 3),
+        (((0, range(3)), (0, range(3))), 6),
+    ],
+)
+def test_a_gap_and_a_repetition_between_shards_are_found(
+    tmp_path: Path, shards: tuple[tuple[int, range], ...], place: int
+) -> None:
+    folder = cut(tmp_path / "cut.parquet", *shards)
+    with pytest.raises(ResultsError, match=f"structure {place} is missing, or stands there twice; remove the file"):
+        list(read_predictions(folder, Task.S2EF))
+
+
+def test_a_shard_knows_which_of_its_batches_are_missing(tmp_path: Path) -> None:
+    store = SplitStore(tmp_path / "x.parquet", COUNTS, BOUNDS, Task.S2EF, range(1, 3))
+    store.commit(2, block(3, 6), [])
+    with pytest.raises(ResultsError, match="1 batches were never committed"):
+        store.finish(names)
+    store.close()

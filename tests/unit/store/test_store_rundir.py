@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlipbench.errors import PrerequisiteError, ResultsError
+from mlipbench.errors import LaterError, MlipbenchError, PrerequisiteError, ResultsError
 from mlipbench.protocol import Message
 from mlipbench.status import Status
 from mlipbench.store.distributions import DistributionsRecord
 from mlipbench.store.files import write_atomically
 from mlipbench.store.ledger import Ledger
-from mlipbench.store.records import Manifest, MetricRecord
-from mlipbench.store.rundir import RunDirectory, find_run
+from mlipbench.store.records import Manifest, MetricRecord, ShardRecord
+from mlipbench.store.rundir import RunDirectory, claim_run, find_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -318,3 +318,53 @@ def test_full_disk_at_the_last_step_keeps_the_ledger(tiny_disk: Path) -> None:
     again.finish(lambda start, stop: np.array(["a"])[start:stop])
     (read,) = read_predictions(path, Task.S2EF)
     np.testing.assert_array_equal(read.columns["forces"], rows.columns["forces"])
+
+
+def test_processes_that_begin_a_run_at_once_agree_on_one_directory(tmp_path: Path) -> None:
+    root = tmp_path / "model"
+    found = [claim_run(root, f"run-{number}", SHA) for number in range(3)]
+    assert {one.path for one in found} == {root / "run-0"}
+    assert claim_run(root, "other", OTHER).path == root / "other"
+    assert sorted(path.name for path in root.iterdir()) == [f".begun-{SHA}", f".begun-{OTHER}"]
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "model").write_text("")
+    with pytest.raises(MlipbenchError, match="model"):
+        claim_run(tmp_path / "model", "run", SHA)
+
+
+def test_a_shared_lock_admits_others_that_share_and_nobody_else(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    with run.lock(shared=True):
+        with run.lock(shared=True):
+            pass
+        with pytest.raises(ResultsError, match="another mlipbench process is writing this run"), run.lock():
+            pass
+    with run.lock(), pytest.raises(ResultsError), run.lock(shared=True):
+        pass
+
+
+def test_a_shard_that_is_computed_is_to_come_later(tmp_path: Path) -> None:
+    run, place = RunDirectory(tmp_path / "run"), ("s2ef", "d", "v")
+    with run.lock_shard(*place, "000-a"):
+        with run.lock_shard(*place, "003-b"):
+            pass
+        with pytest.raises(LaterError, match="writing shard 000-a of d/v") as caught, run.lock_shard(*place, "000-a"):
+            pass
+    assert caught.value.exit_code == 75
+
+
+def test_records_of_shards_are_read_back_and_damaged_ones_named(tmp_path: Path) -> None:
+    run, place = RunDirectory(tmp_path / "run"), ("s2ef", "d", "v")
+    record = ShardRecord(
+        plan_sha256=SHA, code_version="1+a", start=0, stop=3, n_predicted=2, n_failed=1, n_not_applicable=0,
+        failed="died", seconds=1.5,
+    )  # fmt: skip
+    assert run.read_shard_record(*place, "000-a") is None
+    run.write_shard_record(*place, "000-a", record)
+    assert run.read_shard_record(*place, "000-a") == record
+    path = tmp_path / "run/shards/s2ef/d/v/000-a.json"
+    path.write_text(path.read_text().replace('"stop": 3', '"stop": "x"'))
+    with pytest.raises(ResultsError, match=r"000-a\.json: stop: damaged: .*; remove it"):
+        run.read_shard_record(*place, "000-a")
