@@ -14,26 +14,23 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from mlipbench.cost import TIMED, Call, CostFacts, Stage
-from mlipbench.errors import MlipbenchError, StorageError, WorkerError
+from mlipbench.cost import Call, CostFacts, Stage
+from mlipbench.errors import MlipbenchError, StorageError
 from mlipbench.execution.failures import WorkerLostError, as_error
 from mlipbench.execution.requests import count_message, measure_message
+from mlipbench.execution.turns import Contender, TooSlow, Turn, TurnFailed, calls_of, times_of
 from mlipbench.execution.watch import machine_limit
 from mlipbench.machine import processors_of_rounds
 from mlipbench.models.interface import Property
 from mlipbench.protocol import MessageKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from mlipbench.execution.evaluate import Predictor
     from mlipbench.progress import Display
-    from mlipbench.protocol import Message
     from mlipbench.structures import StructureBatch
     from mlipbench.suite.tasks import EfficiencyTask
     from mlipbench.typing import IntArray
@@ -47,90 +44,18 @@ LATENCY_SHARE: Final = 0.6
 """Of a model's time, what may be over when the last round of single structures ends; the rest is for batches."""
 WARM_UP_SHARE: Final = 0.2
 """Of a model's time, after which no further call is made to warm it up."""
+SLOWEST_SHARE: Final = 1 / 3
+"""Of a model's time, what a call may take; a model whose calls take longer is not measured on the split."""
 COUNTED: Final = 4
 """Structures that operations are counted on."""
+COUNTING_CALLS: Final = 4
+"""Calls of one structure that counting makes besides five with each that it counts."""
 SIZE_ROUNDS: Final = 4
 GAIN: Final = 1.05
 FEWEST_MANY: Final = 2
 """Structures of the smallest batch that is none of a single one."""
 PATIENCE: Final = 2
 """Larger sizes that bring less than `GAIN` before no larger one is tried."""
-
-
-class TurnFailed(WorkerError):  # noqa: N818 - says what happened
-    """A model gave no answer in its turn."""
-
-
-@dataclass(slots=True, eq=False)
-class Contender:
-    """A model that takes part.
-
-    Attributes:
-        name: What messages call it.
-        predictor: Keeps a worker with the model loaded.
-        counted: Whether its calls are kept; a reference that was measured before takes part all the same.
-        baseline: The variant of the same model whose times stand beside its own, perhaps itself, or None.
-        calls: What was measured.
-        spent: Seconds that its turns took.
-        last_turn: Seconds that its last turn with single structures took.
-        error: Why it has no latency, or None.
-        facts: What was counted, or why it could not be.
-        limit: Why no larger batch was measured, where the model or the machine is to blame.
-    """
-
-    name: str
-    predictor: Predictor
-    counted: bool = True
-    baseline: Contender | None = None
-    calls: list[Call] = field(default_factory=list)
-    spent: float = 0.0
-    last_turn: float = 0.0
-    error: MlipbenchError | None = None
-    facts: CostFacts | str = "nothing was counted"
-    limit: str | None = None
-
-    def median(self, stage: Stage, size: int = 1) -> float:
-        """Return the median seconds of a call of a stage; NaN where there is none."""
-        taken = [call.seconds for call in self.calls if call.stage is stage and call.n_structures == size]
-        return float(np.median(taken)) if taken else float("nan")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Turn:
-    """What a model is asked to do in its turn.
-
-    Attributes:
-        stage: What for.
-        round: Number of the round.
-        places: Structures of each call, those that do not count first.
-        size: Structures of a call.
-        untimed: Calls that do not count.
-        turn: Which model's turn it is in the round.
-        first: Whether it is the first of its kind, so that the model may be compiled for it: compilers set apart one
-            structure and many, and calls with forces and without.
-    """
-
-    stage: Stage
-    round: int
-    places: IntArray
-    size: int = 1
-    untimed: int = 0
-    turn: int = 0
-    first: bool = False
-
-    @property
-    def key(self) -> tuple[int, ...]:
-        """What the movements of the coordinates depend on, the same for every model."""
-        return list(Stage).index(self.stage), self.round, self.size
-
-    def header(self, sizes: list[int], processors: Sequence[Sequence[int]]) -> dict[str, Any]:
-        """Return what a worker is told besides structures and properties."""
-        return {
-            "sizes": sizes,
-            "untimed": self.untimed,
-            "release": self.stage is Stage.THROUGHPUT,
-            "processors": processors[self.round % len(processors)] if processors else None,
-        }
 
 
 class Contest:
@@ -187,12 +112,14 @@ class Contest:
 
     def _warm_up(self, contender: Contender, *, whole: bool) -> None:
         """Call a model until its calls take equally long; the first call of all is kept apart."""
+        if contender.error is not None:
+            return
         seconds: list[float] = []
         try:
             contender.predictor.client()
             while len(seconds) < WARM_UP_CALLS and contender.spent < WARM_UP_SHARE * self._task.seconds:
                 stage = Stage.WARM_UP if seconds else Stage.COLD
-                turn = _Turn(stage, len(seconds), self._drawn(len(seconds), 1), first=stage is Stage.COLD)
+                turn = Turn(stage, len(seconds), self._drawn(len(seconds), 1), first=stage is Stage.COLD)
                 calls = self._measure(contender, turn, BOTH)
                 contender.calls += calls
                 seconds += [call.seconds for call in calls]
@@ -200,20 +127,42 @@ class Contest:
                 if len(seconds) > len(last) and max(last) <= STABLE * min(last):
                     break
             if whole:
-                self._measure(contender, _Turn(Stage.WARM_UP, len(seconds), self._drawn(0, 1), first=True), ENERGY)
-                self._count(contender)
+                self._refuse_slow(seconds[-1])
+                self._measure(contender, Turn(Stage.WARM_UP, len(seconds), self._drawn(0, 1), first=True), ENERGY)
+                self._count(contender, seconds[-1])
         except StorageError:  # no model's fault
             raise
         except MlipbenchError as error:  # it cannot be loaded, or fails at once
             contender.error = error
             self._display.note(f"{contender.name}: {error.problem}")
 
-    def _count(self, contender: Contender) -> None:
-        """Have the operations of a call counted, on structures evenly spaced among those that are measured."""
+    def _refuse_slow(self, seconds: float) -> None:
+        """End the measurement of a model of which a call takes too long.
+
+        Raises:
+            TooSlow: It does.
+        """
+        if seconds > SLOWEST_SHARE * self._task.seconds:
+            raise TooSlow(
+                f"a call takes {seconds:.3g} s, more than a third of the {self._task.seconds:g} s that a model has here"
+            )
+
+    def _count(self, contender: Contender, seconds: float) -> None:
+        """Have the operations of a call counted, on structures evenly spaced among those that are measured.
+
+        Args:
+            contender: The model.
+            seconds: What a call with one structure takes.
+        """
         if not contender.counted:
             return
-        places = np.linspace(0, self._structures.n_structures - 1, COUNTED).round().astype(np.int64)
-        batch = self._structures.select(np.unique(places))
+        places = np.unique(np.linspace(0, self._structures.n_structures - 1, COUNTED).round().astype(np.int64))
+        calls = COUNTING_CALLS + 5 * len(places)
+        if calls * seconds > self._task.seconds:
+            given = f"{calls} calls of {seconds:.3g} s, and a model has {self._task.seconds:g} s here"
+            contender.facts = f"not counted: that takes {given}"
+            return
+        batch = self._structures.select(places)
         try:
             client = contender.predictor.client()
             reply = client.request(count_message(contender.predictor.next_request(), batch, BOTH))
@@ -234,7 +183,7 @@ class Contest:
             self._display.advance(1)
             of_round = {one: self._single(one, number, turn, whole=whole) for turn, one in enumerate(present)}
             for contender, calls in of_round.items():
-                reference, baseline = (_times(of_round, other) for other in (self._reference, contender.baseline))
+                reference, baseline = (times_of(of_round, other) for other in (self._reference, contender.baseline))
                 contender.calls += [
                     replace(call, reference_seconds=reference.get(key), baseline_seconds=baseline.get(key))
                     for call in calls
@@ -244,8 +193,8 @@ class Contest:
     def _single(self, contender: Contender, number: int, place: int, *, whole: bool) -> list[Call]:
         """Take one model's turn with single structures: energy and forces, then, where `whole`, the energy alone."""
         before = contender.spent
-        both = _Turn(Stage.LATENCY, number, self._drawn(number, self._task.calls + 1), untimed=1, turn=place)
-        alone = _Turn(Stage.ENERGY, number, both.places[:1], turn=place)
+        both = Turn(Stage.LATENCY, number, self._drawn(number, self._task.calls + 1), untimed=1, turn=place)
+        alone = Turn(Stage.ENERGY, number, both.places[:1], turn=place)
         try:
             calls = self._measure(contender, both, BOTH)
             calls += self._measure(contender, alone, ENERGY) if whole else []
@@ -283,7 +232,10 @@ class Contest:
         if contender.limit is not None:
             return False
         if not rates:
-            return True
+            seconds = contender.median(Stage.LATENCY)
+            if contender.spent + 2 * SIZE_ROUNDS * seconds > self._task.seconds:
+                contender.limit = f"a call takes {seconds:.3g} s, which leaves no time for batches"
+            return contender.limit is None
         expected = 2 * SIZE_ROUNDS * size / rates[-1]
         best = max(range(len(rates)), key=lambda place: (rates[place] > GAIN * max(rates[:place], default=0.0), place))
         if len(rates) - 1 - best >= PATIENCE:
@@ -296,7 +248,7 @@ class Contest:
             return
         places = np.resize(np.arange(self._structures.n_structures), 2 * size)
         first = size == FEWEST_MANY and number == 0
-        turn = _Turn(Stage.THROUGHPUT, number, places, size=size, untimed=1, turn=place, first=first)
+        turn = Turn(Stage.THROUGHPUT, number, places, size=size, untimed=1, turn=place, first=first)
         try:
             contender.calls += self._measure(contender, turn, BOTH)
         except TurnFailed as error:
@@ -313,7 +265,7 @@ class Contest:
         draws = np.random.PCG64([self._task.seed, number, calls]).random_raw(calls)
         return (draws % self._structures.n_structures).astype(np.int64)
 
-    def _measure(self, contender: Contender, turn: _Turn, properties: frozenset[Property]) -> list[Call]:
+    def _measure(self, contender: Contender, turn: Turn, properties: frozenset[Property]) -> list[Call]:
         """Send one turn to a worker and return the calls that count.
 
         Raises:
@@ -340,49 +292,9 @@ class Contest:
                 contender.spent += time.monotonic() - begun
         if reply.kind == MessageKind.FAILED:
             raise TurnFailed(as_error(reply).problem)
-        return _calls(reply, turn, batch)
+        return calls_of(reply, turn, batch)
 
     def _memory_left(self, contender: Contender) -> int:
         """Return the bytes that a worker may hold beside those of the others."""
         others = sum(one.predictor.resident() for one in self._all if one is not contender)
         return max(machine_limit() - others, 0)
-
-
-def _times(of_round: Mapping[Contender, list[Call]], contender: Contender | None) -> dict[tuple[Stage, int], float]:
-    """Return what the calls of one model took in a round; nothing where it took no part."""
-    calls = of_round.get(contender, []) if contender is not None else []
-    return {(call.stage, call.call): call.seconds for call in calls}
-
-
-def _calls(reply: Message, turn: _Turn, batch: StructureBatch) -> list[Call]:
-    """Return what a reply says of its calls.
-
-    Raises:
-        TurnFailed: It does not say it.
-    """
-    try:
-        columns = [reply.arrays[name] for name in TIMED]
-        peaks = (reply.header["peak_allocator"], int(reply.header["peak_memory"]))
-    except (KeyError, TypeError, ValueError):
-        raise TurnFailed("the worker answered with something else than measurements") from None
-    firsts = range(turn.untimed * turn.size, batch.n_structures, turn.size)
-    return [
-        Call(
-            turn.stage,
-            turn.round,
-            turn.turn,
-            call,
-            int(turn.places[first]),
-            turn.size,
-            int(batch.offsets[first + turn.size] - batch.offsets[first]),
-            float(prepare),
-            float(forward),
-            float(cpu),
-            int(faults),
-            float(compiling),
-            None,
-            None,
-            *peaks,
-        )
-        for call, (first, prepare, forward, cpu, faults, compiling) in enumerate(zip(firsts, *columns, strict=True))
-    ]

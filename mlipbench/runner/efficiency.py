@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from mlipbench.errors import PrerequisiteError
-from mlipbench.execution.efficiency import Contender, Contest
+from mlipbench.execution.efficiency import Contest
+from mlipbench.execution.turns import Contender, TooSlow
 from mlipbench.runner.parity import Comparisons, baseline_of, failure, reference_of
 from mlipbench.runner.record import planned_record
 from mlipbench.status import Status, Task
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from mlipbench.cost import ParityFacts
+    from mlipbench.errors import MlipbenchError
     from mlipbench.execution.evaluate import Predictor
     from mlipbench.plan import Plan, PlannedSplit
     from mlipbench.progress import Display
@@ -61,11 +63,12 @@ def measure_costs(plan: Plan, waiting: Sequence[RunSession], finished: Sequence[
         with ExitStack() as workers:
             compared = [] if task.parity is None else _others(waiting, finished, dataset)
             beside = [one for one in finished if one.run.model == task.reference or one in compared]
+            slow: dict[RunSession, tuple[int, TooSlow]] = {}
             predictors = {session: workers.enter_context(session.predictor(dataset)) for session in [*waiting, *beside]}
             for split in task.measured(planned.evaluated):
                 entries = list(_entries(predictors, dataset, split))
                 if any(entry.contender.counted for entry in entries):
-                    _measure(entries, plan, task, display)
+                    _measure(entries, plan, task, display, slow)
 
 
 def _others(waiting: Sequence[RunSession], finished: Sequence[RunSession], dataset: str) -> list[RunSession]:
@@ -84,10 +87,29 @@ def _entries(predictors: Mapping[RunSession, Predictor], dataset: str, split: st
                     yield _Entry(Contender(session.title, predictor, counted), session, planned)
 
 
-def _measure(entries: Sequence[_Entry], plan: Plan, task: EfficiencyTask, display: Display) -> None:
-    """Measure all models on one split."""
+def _measure(
+    entries: Sequence[_Entry],
+    plan: Plan,
+    task: EfficiencyTask,
+    display: Display,
+    slow: dict[RunSession, tuple[int, TooSlow]],
+) -> None:
+    """Measure all models on one split.
+
+    Args:
+        entries: The models.
+        plan: The plan.
+        task: The task.
+        display: Shows progress.
+        slow: The models that were too slow on an earlier split, and how many atoms its largest structure has; larger
+            structures are not tried. Those of this split are added.
+    """
     reference = next((one.contender for one in entries if one.session.run.model == task.reference), None)
     structures = measured_structures(plan, entries[0].split)
+    for entry in entries:
+        atoms, error = slow.get(entry.session, (structures.n_atoms, None))
+        if error is not None and structures.counts.min() >= atoms:
+            entry.contender.error = TooSlow(f"not tried: with {atoms} atoms {error.problem}")
     if task.parity is not None:
         _set_baselines(entries)
     contenders, threads = [one.contender for one in entries], entries[0].session.run.threads
@@ -95,6 +117,9 @@ def _measure(entries: Sequence[_Entry], plan: Plan, task: EfficiencyTask, displa
     title = f"costs of {entries[0].split.dataset}/{entries[0].split.split}"
     display.begin(title, task.rounds, "rounds")
     contest.run()
+    for entry in entries:
+        if isinstance(entry.contender.error, TooSlow):
+            slow.setdefault(entry.session, (int(structures.counts.max()), entry.contender.error))
     predictors = {one.session: one.contender.predictor for one in entries}
     comparisons = Comparisons(predictors, entries[0].split, structures, plan.runs, task.seed)
     for entry in entries:
@@ -134,12 +159,21 @@ def _write(entry: _Entry, reference: str | None, parity: ParityFacts | None, tol
         parity=parity,
     )
     directory.write_costs(split.dataset, split.split, record)
-    failed = contender.error is not None
+    slow, failed = isinstance(contender.error, TooSlow), contender.error is not None
     apart = None if tolerance is None else failure(parity, tolerance)
     outcome = {
-        "status": Status.FAILED if failed else Status.PARTIAL if apart else Status.OK,
+        "status": _status(contender.error, apart),
         "reason": apart if contender.error is None else contender.error.problem,
         "n_predicted": 0 if failed else split.n_structures,
-        "n_failed": split.n_structures if failed else 0,
+        "n_failed": split.n_structures if failed and not slow else 0,
+        "n_not_applicable": split.n_structures if slow else 0,
     }
     entry.session.settle(planned_record(split).model_copy(update=outcome))
+
+
+def _status(error: MlipbenchError | None, apart: str | None) -> Status:
+    if isinstance(error, TooSlow):
+        return Status.NOT_APPLICABLE
+    if error is not None:
+        return Status.FAILED
+    return Status.PARTIAL if apart else Status.OK

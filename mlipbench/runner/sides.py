@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from mlipbench.cost import Stage
 from mlipbench.errors import ConfigError, PrerequisiteError
-from mlipbench.execution.efficiency import Contender, Contest
+from mlipbench.execution.efficiency import Contest
+from mlipbench.execution.turns import Contender
 from mlipbench.metrics.paired_costs import TimeRatio, time_ratio
 from mlipbench.models.registry import card_below
 from mlipbench.runner.efficiency import measured_structures

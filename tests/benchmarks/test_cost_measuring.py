@@ -10,7 +10,8 @@ import pytest
 from conftest import busy_predictor, small_clusters
 
 from mlipbench.cost import Stage
-from mlipbench.execution.efficiency import Contender, Contest
+from mlipbench.execution.efficiency import Contest
+from mlipbench.execution.turns import Contender
 from mlipbench.metrics.timings import paired_ratio
 from mlipbench.progress import SilentDisplay
 from mlipbench.suite.tasks import EfficiencyTask

@@ -121,6 +121,40 @@ def test_a_batch_that_does_not_fit_is_recorded_and_smaller_ones_count(workspace)
     assert "nothing larger: 4 structures: MemoryError: cannot allocate the graph" in found["throughput"]["reason"]
 
 
+def test_what_takes_too_long_for_its_time_is_not_measured_and_no_failure(workspace):
+    models = [
+        workspace.card("steady", "SlowAdapter", kwargs={"seconds": 0.01}),
+        workspace.card("heavy", "SlowAdapter", kwargs={"seconds": 0.6}),  # 24 of them to count are more than it has
+        workspace.card("slow", "SlowAdapter", kwargs={"seconds": 1.5}),
+    ]
+    suite = workspace.suite(models, tasks={"efficiency": TASK | {"seconds": 3, "rounds": 3}})
+    workspace.ok("run", suite, "--trust", "--display", "none")
+    runs = workspace.runs()
+    slow, heavy = metrics(runs["slow"]), metrics(runs["heavy"])
+    assert {record["status"] for record in slow.values()} == {"not_applicable"}
+    assert "a call takes 1.5" in slow["latency_p50"]["reason"]
+    assert "more than a third of the 3 s that a model has here" in slow["latency_p50"]["reason"]
+    assert heavy["latency_p50"]["value"] == pytest.approx(600, abs=60)
+    assert "not counted: that takes 24 calls of 0.6" in heavy["flops"]["reason"]
+    assert "which leaves no time for batches" in heavy["throughput"]["reason"]
+    assert metrics(runs["steady"])["latency_p50"]["value"] > 10
+
+
+def test_what_was_too_slow_is_not_tried_on_larger_structures(workspace):
+    workspace.write_frames("train", [frame for frame in make_frames(40, seed=3) if len(frame.symbols) == 3])
+    workspace.write_frames("test", [frame for frame in make_frames(40, seed=4) if len(frame.symbols) == 7])
+    models = [workspace.card("steady", "SlowAdapter", kwargs={"seconds": 0.01}),
+              workspace.card("slow", "SlowAdapter", kwargs={"seconds": 0.8})]  # fmt: skip
+    task = {"efficiency": TASK | {"seconds": 2, "rounds": 2, "splits": ["train", "test"]}}
+    suite = workspace.suite(models, tasks=task, dataset={"splits": ["train", "test"]})
+    workspace.ok("run", suite, "--trust", "--display", "none")
+    records = json.loads((workspace.runs()["slow"] / "metrics.json").read_text())["metrics"]
+    reasons = {one["split"]: one["reason"] for one in records if one["metric"] == "latency_p50"}
+    assert reasons["train"].startswith("a call takes 0.8")
+    assert reasons["test"].startswith("not tried: with 3 atoms a call takes 0.8")
+    assert {row["split"] for row in calls(workspace.runs()["steady"])} == {"train", "test"}
+
+
 def test_a_gpu_that_is_not_there_is_missing(workspace):
     card = workspace.card("steady", "SpringAdapter", capabilities={"devices": ["cpu", "cuda"]})
     done = run(workspace, [card], "--device", "cuda")

@@ -73,3 +73,29 @@ def test_a_full_disk_is_told_in_one_line_and_the_same_command_finishes(whole, tm
     assert (tmp_path / "code2").read_text() == "0\n", (tmp_path / "err2").read_text()
     assert (tmp_path / "err2").read_text() == ""
     assert {name: fingerprints(run) for name, run in workspace.runs(results=tmp_path / "kept").items()} == expected
+
+
+def test_shards_without_space_are_set_aside_with_what_they_said_and_done_when_there_is_some(whole, tmp_path):
+    workspace, command, _ = whole
+    unshare = namespace()
+    if unshare is None:
+        pytest.skip("needs unshare with mount namespaces, to mount a small tmpfs")
+    results = tmp_path / "small"
+    results.mkdir()
+    cut = [*command[:-2], "--models", workspace.root / "spring.yaml", "--shards", "3", *command[-2:]]
+    shown = shlex.join(workspace.command(*cut, "--results", results))
+    script = SCRIPT.format(size=120, results=shlex.quote(str(results)), command=shown)
+    done = subprocess.run(
+        [*unshare, "sh", "-c", script], cwd=tmp_path, env=workspace.env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "code1").read_text() == "3\n", (tmp_path / "err1").read_text()
+    told = (tmp_path / "err1").read_text().splitlines()
+    assert told
+    for line in told:
+        assert ": failed too often, the last time: mlipbench: error: " in line
+        assert "no space left on the device" in line
+    assert (tmp_path / "code2").read_text() == "0\n", (tmp_path / "err2").read_text()
+    (run,) = workspace.runs(results=tmp_path / "kept").values()
+    known = workspace.runs()["spring"]
+    assert fingerprints(run, "scores/**/*", "metrics.json") == fingerprints(known, "scores/**/*", "metrics.json")
