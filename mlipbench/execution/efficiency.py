@@ -46,8 +46,10 @@ WARM_UP_SHARE: Final = 0.2
 """Of a model's time, after which no further call is made to warm it up."""
 SLOWEST_SHARE: Final = 1 / 3
 """Of a model's time, what a call may take; a model whose calls take longer is not measured on the split."""
-COUNTED: Final = 4
-"""Structures that operations are counted on."""
+COUNTED: Final = (4, 2, 1)
+"""Structures that operations are counted on: as many as can be in `COUNTING_SECONDS`."""
+COUNTING_SECONDS: Final = 60.0
+"""What counting may take; it is the same every time, and does not go on a model's own time."""
 COUNTING_CALLS: Final = 4
 """Calls of one structure that counting makes besides five with each that it counts."""
 SIZE_ROUNDS: Final = 4
@@ -156,13 +158,14 @@ class Contest:
         """
         if not contender.counted:
             return
-        places = np.unique(np.linspace(0, self._structures.n_structures - 1, COUNTED).round().astype(np.int64))
-        calls = COUNTING_CALLS + 5 * len(places)
-        if calls * seconds > self._task.seconds:
-            given = f"{calls} calls of {seconds:.3g} s, and a model has {self._task.seconds:g} s here"
-            contender.facts = f"not counted: that takes {given}"
+        size = self._structures.n_structures
+        possible = [np.unique(np.linspace(0, size - 1, n).round().astype(np.int64)) for n in COUNTED]
+        fitting = [places for places in possible if (COUNTING_CALLS + 5 * len(places)) * seconds <= COUNTING_SECONDS]
+        if not fitting:
+            calls = COUNTING_CALLS + 5
+            contender.facts = f"not counted: that takes {calls} calls of {seconds:.3g} s, over {COUNTING_SECONDS:g} s"
             return
-        batch = self._structures.select(places)
+        batch = self._structures.select(fitting[0])
         try:
             client = contender.predictor.client()
             reply = client.request(count_message(contender.predictor.next_request(), batch, BOTH))
