@@ -231,10 +231,10 @@ def parsl_config(engine: EngineKind | None, config: Path | None) -> Path | None:
     return config
 
 
-def place(name: str) -> str:
+def place(name: str | Path) -> str:
     """Return a path as an absolute one, which another folder does not change, and a name as it is."""
-    path = Path(name)
-    return str(path.resolve()) if path.exists() else name
+    is_path = isinstance(name, Path) or name.endswith((".yaml", ".yml")) or "/" in name
+    return str(Path(name).resolve()) if is_path else str(name)
 
 
 def handed_on() -> dict[str, str]:

@@ -140,15 +140,16 @@ class _Work:
         from mlipbench.execution.engines import EngineCommand
 
         request, settings = self.request, self.settings
+        listed = any(choice.name == task.model for choice in self.plan.suite.models)  # seen from the suite's folder
         options = {
-            "--models": place(task.model),
+            "--models": task.model if listed else place(task.model),
             "--shard": f"{task.choice.number}/{task.choice.count}",
             "--limit": request.limit,
             "--device": request.device,
             "--data": request.data,
             "--profile": request.profile,
-            "--data-root": None if request.data_root is None else request.data_root.resolve(),
-            "--results": settings.results.resolve(),
+            "--data-root": None if request.data_root is None else place(request.data_root),
+            "--results": place(settings.results),
             "--timeout": settings.request_timeout,
             "--memory-limit": settings.memory_limit,
             "--display": "none",

@@ -73,9 +73,9 @@ def train(  # noqa: PLR0913 - options
     return int(ExitCode.DONE)
 
 
-def _again(given: "Mapping[str, object]", device: str, processes: int, *, isolated: bool) -> tuple[str, ...]:
+def _again(given: "Mapping[str, str | Path | None]", device: str, processes: int, *, isolated: bool) -> tuple[str, ...]:
     """Return the options of the same training, with paths that any machine finds."""
-    known = [f"{name}={options.place(str(value))}" for name, value in given.items() if value is not None]
+    known = [f"{name}={options.place(value)}" for name, value in given.items() if value is not None]
     flags = ["--isolated"] if isolated else []
     return (*known, f"--device={device}", f"--processes={processes}", *flags, "--display=none")
 

@@ -208,6 +208,8 @@ class Campaign(Generic[TaskT]):
             MlipbenchError: The engine itself has failed.
         """
         total = len(self._ready) + sum(map(len, self._held.values()))
+        if not total:
+            return self.outcome
         what = "shards" if any(isinstance(task, ShardTask) for task in self._ready) else "trainings"
         self._display.begin(what, total, what)
         while self._ready or self._out or self._later:

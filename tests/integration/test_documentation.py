@@ -41,7 +41,9 @@ def test_the_command_line_accepts_what_a_document_shows(document, command, tmp_p
     """`plan` stands in for `run`, `--help` for what trains, builds, judges, examines or downloads: wrong words show."""
     monkeypatch.setenv("MLIPBENCH_CACHE", str(tmp_path / "cache"))
     words = shlex.split(command, comments=True)[1:]
-    if words[0] == "run":
+    if words[0] == "run" and {"--shard", "--engine"} & set(words):
+        words = [*words, "--help"]
+    elif words[0] == "run":
         words = ["plan", *(word for word in words[1:] if word not in {"--again", "--yes"})]
     if words[0] in {"train", "env", "gate", "doctor"} or words[:2] == ["data", "fetch"]:
         words = [*words, "--help"]

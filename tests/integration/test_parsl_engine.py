@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from integration_helpers import one_error
+from integration_helpers import CHECKOUT, one_error
 from test_shards import check, plain, workspace  # noqa: F401 - fixtures
 
 from mlipbench.errors import ConfigError
@@ -63,6 +63,15 @@ def test_what_is_no_configuration_is_one_line(tmp_path, text, words):
         read_config(path)
     assert str(caught.value).startswith(f"{path}: {words}")
     assert "\n" not in str(caught.value)
+
+
+def test_the_configuration_in_the_documents_is_one(tmp_path):
+    text = (CHECKOUT / "docs" / "shards.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    path = tmp_path / "site.py"
+    path.write_text(block)
+    (executor,) = read_config(path).executors
+    assert (executor.label, executor.available_accelerators) == ("gpus", ["0", "1", "2", "3"])
 
 
 def test_options_that_do_not_fit_are_one_line(workspace):  # noqa: F811
