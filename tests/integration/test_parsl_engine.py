@@ -65,6 +65,7 @@ def test_what_is_no_configuration_is_one_line(tmp_path, text, words):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # sockets that Parsl leaves open
 def test_the_configuration_in_the_documents_is_one(tmp_path):
     text = (CHECKOUT / "docs" / "shards.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
