@@ -94,12 +94,13 @@ def run_all(
         MlipbenchError: Results cannot be written, or the engine has failed.
     """
     from mlipbench.runner.campaign import Campaign, begin_runs
+    from mlipbench.runner.meter import Meter
 
     engine, limit = _engine(cut, plan, settings.memory_limit)
     try:
         tasks = begin_runs(plan, cut.count, replace(settings, shards=cut.count), display)
         work = _Work(request, plan, replace(settings, memory_limit=limit))
-        outcome = Campaign(tasks, work, engine, display).run()
+        outcome = Campaign(tasks, work, engine, display, Meter(plan, settings.results)).run()
     finally:
         engine.close()
     remedy = "set aside; the same command tries it again"

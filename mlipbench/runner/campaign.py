@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlipbench.execution.engines import CommandEnd, Engine, EngineCommand
     from mlipbench.plan import Plan, RunPlan
     from mlipbench.progress import Display
+    from mlipbench.runner.meter import Meter
     from mlipbench.runner.settings import RunSettings
     from mlipbench.store.rundir import RunDirectory
 
@@ -177,6 +178,7 @@ class Campaign(Generic[TaskT]):
         work: How one is carried out.
         engine: Carries the commands out.
         display: Shows progress.
+        meter: Counts structures, whoever computes them; None where there are none.
         clock: Returns seconds; replaced in tests.
     """
 
@@ -186,6 +188,7 @@ class Campaign(Generic[TaskT]):
         work: Work[TaskT],
         engine: Engine,
         display: Display,
+        meter: Meter | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Submit nothing yet."""
@@ -198,6 +201,7 @@ class Campaign(Generic[TaskT]):
         self._failures: dict[TaskT, int] = {}
         self._losses: dict[TaskT, int] = {}
         self._later: list[tuple[float, TaskT]] = []
+        self._meter = meter
         self._clock = clock
         self.outcome = CampaignOutcome()
 
@@ -210,8 +214,8 @@ class Campaign(Generic[TaskT]):
         total = len(self._ready) + sum(map(len, self._held.values()))
         if not total:
             return self.outcome
-        what = "shards" if any(isinstance(task, ShardTask) for task in self._ready) else "trainings"
-        self._display.begin(what, total, what)
+        title = self._ready[0].title if self._meter is None else f"{total} shards"
+        self._display.begin(title, 0 if self._meter is None else self._meter.total)
         while self._ready or self._out or self._later:
             now = self._clock()
             self._ready.extend(task for due, task in self._later if due <= now)
@@ -221,9 +225,11 @@ class Campaign(Generic[TaskT]):
             ended = self._engine.wait()
             for end in ended:
                 self._settle(self._out.pop(end.command.title), end)
+            if self._meter is not None:
+                self._display.advance(*self._meter.news())
             if not ended and not self._out:
                 time.sleep(_TICK)
-        self._display.end(what, f"{len(self.outcome.aside)} set aside" if self.outcome.aside else "done")
+        self._display.end(title, f"{len(self.outcome.aside)} set aside" if self.outcome.aside else "done")
         return self.outcome
 
     def _submit(self, task: TaskT) -> None:
@@ -235,7 +241,6 @@ class Campaign(Generic[TaskT]):
             self._fail(task, replace(end, told=NOT_SHARED))
         elif end.status in _DONE:
             self.outcome.n_done += 1
-            self._display.advance(1)
             self._ready.extend(self._held.pop(task.model, []))
         elif end.status == ExitCode.LATER:
             self._later.append((self._clock() + PAUSE, task))
@@ -254,5 +259,5 @@ class Campaign(Generic[TaskT]):
         self._display.note(f"{task.title}: {end.told}; set aside after {counts[task]} attempts")
         self.outcome.aside[task.title] = end.told
         self.outcome.models.add(task.model)
-        waiting = [] if task.waits else self._held.pop(task.model, [])
-        self._display.advance(1 + len(waiting), 1 + len(waiting))
+        if not task.waits:
+            self._held.pop(task.model, [])

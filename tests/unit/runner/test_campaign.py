@@ -116,7 +116,7 @@ def test_after_three_failures_a_shard_is_set_aside_and_the_others_are_done() -> 
 def test_what_is_to_come_later_is_no_failure_and_waits_a_while() -> None:
     engine = FakeEngine({"a, shard 1 of 2": [75] * 7})
     ticks = itertools.count(step=PAUSE / 4)
-    outcome = Campaign(tasks("a", 2), FakeWork({}), engine, SilentDisplay(), lambda: next(ticks)).run()
+    outcome = Campaign(tasks("a", 2), FakeWork({}), engine, SilentDisplay(), clock=lambda: next(ticks)).run()
     assert (engine.order[:2], outcome.n_done, outcome.aside) == (["a, shard 1 of 2", "a, shard 2 of 2"], 2, {})
     assert engine.order.count("a, shard 1 of 2") == 8
     assert next(ticks) >= 7 * PAUSE
