@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _MAX_LINE: Final = 500
+_TRANSPORTS: Final = ("gloo", "nccl")
+"""Names that torch's errors hold where processes that train together cannot reach each other."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -54,8 +56,14 @@ def _run(path: Path) -> int:
     except Exception as error:  # noqa: BLE001 - the boundary to foreign code
         traceback.print_exc()
         text = " ".join(f"internal error: {type(error).__name__}: {error}".split())
-        return _report(path.parent, text[:_MAX_LINE], ExitCode.TASKS_FAILED)
+        return _report(path.parent, text[:_MAX_LINE], ExitCode.TASKS_FAILED, silent=_lost_another(text))
     return ExitCode.DONE
+
+
+def _lost_another(text: str) -> bool:
+    """Return whether an error says that another process of the training is gone, which only the parent can mend."""
+    together = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return together and any(word in text.lower() for word in _TRANSPORTS)
 
 
 def _report(folder: Path, text: str, exit_code: int, *, silent: bool = False) -> int:
