@@ -90,7 +90,8 @@ def build_samples(elements: frozenset[int], capabilities: Capabilities) -> Sampl
     crystals, slabs, primitive, atoms = molecules, molecules, molecules, molecules
     if capabilities.molecules:
         molecules = _batches([*_molecules(elements, (metal, partner), rng)], capabilities)
-        atoms = _batches([_single(z) for z in _shown(elements, metal, partner)], capabilities)
+        if capabilities.single_atoms:
+            atoms = _batches([_single(z) for z in _shown(elements, metal, partner)], capabilities)
     if capabilities.pbc:
         crystals = _batches([_compound(metal, partner, rng), _elemental(metal, rng)], capabilities)
         primitive = _batches([_primitive(metal)], capabilities)

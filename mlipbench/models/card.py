@@ -97,6 +97,7 @@ class CapabilitySpec(_Closed):
     needs: tuple[Need, ...] = ()
     pbc: bool = True
     molecules: bool = True
+    single_atoms: bool = True
     dtypes: tuple[Literal["float32", "float64"], ...] = Field(default=("float64",), min_length=1)
     devices: tuple[Literal["cpu", "cuda"], ...] = Field(default=("cpu",), min_length=1)
     cutoff: PositiveFloat | None = None
@@ -200,6 +201,7 @@ class ModelCard(_Closed):
             needs=frozenset(spec.needs),
             pbc=spec.pbc,
             molecules=spec.molecules,
+            single_atoms=spec.single_atoms,
             dtypes=spec.dtypes,
             devices=spec.devices,
             cutoff=spec.cutoff,

@@ -70,6 +70,7 @@ class Capabilities:
         needs: Inputs the model cannot do without.
         pbc: Whether periodic structures are accepted.
         molecules: Whether structures without periodicity are accepted.
+        single_atoms: Whether structures are accepted in which no atom has a neighbour.
         dtypes: Precisions offered, the default first.
         devices: Device types offered, the preferred first.
         cutoff: Å, or None.
@@ -84,6 +85,7 @@ class Capabilities:
     needs: frozenset[Need] = frozenset()
     pbc: bool = True
     molecules: bool = True
+    single_atoms: bool = True
     dtypes: tuple[str, ...] = ("float64",)
     devices: tuple[str, ...] = ("cpu",)
     cutoff: float | None = None

@@ -75,6 +75,7 @@ def test_a_full_disk_is_told_in_one_line_and_the_same_command_finishes(whole, tm
     assert {name: fingerprints(run) for name, run in workspace.runs(results=tmp_path / "kept").items()} == expected
 
 
+@pytest.mark.slow
 def test_shards_without_space_are_set_aside_with_what_they_said_and_done_when_there_is_some(whole, tmp_path):
     workspace, command, _ = whole
     unshare = namespace()

@@ -171,8 +171,8 @@ def end(process):
     ("field", "words"),
     [
         ("code_version", "version of mlipbench"),
-        ("plan_sha256", "plan"),
-        ("lock_sha256", "lock of the environment"),
+        pytest.param("plan_sha256", "plan", marks=pytest.mark.slow),
+        pytest.param("lock_sha256", "lock of the environment", marks=pytest.mark.slow),
     ],
 )
 def test_shards_of_unlike_origin_are_refused_with_the_field(workspace, field, words):
@@ -220,6 +220,7 @@ def test_failed_structures_are_said_by_the_shard_and_by_the_run(tmp_path):
     assert predictions(run)["state"].count("failed") == 1
 
 
+@pytest.mark.slow
 def test_more_shards_than_batches_leave_the_last_ones_nothing(workspace, plain):
     for number in range(1, 13):
         shard(workspace, number, 12)
@@ -324,6 +325,7 @@ def test_a_shard_that_always_fails_is_set_aside_and_the_other_models_are_finishe
     check(workspace, plain)
 
 
+@pytest.mark.slow
 def test_again_begins_a_new_run_that_is_cut(workspace):
     workspace.ok("run", "suite-toys.yaml", "--models", "recorded-spring")
     workspace.ok("run", "suite-toys.yaml", "--models", "recorded-spring", "--shards", "2", "--again")

@@ -195,7 +195,7 @@ def test_it_does_not_outlive_its_parent(split: Split, tmp_path: Path) -> None:
         process.kill()
 
 
-@pytest.mark.parametrize("launcher", [(), TORCHRUN])
+@pytest.mark.parametrize("launcher", [(), pytest.param(TORCHRUN, marks=pytest.mark.slow)])
 def test_asked_to_end_it_saves_its_state_and_goes_on_there(
     launcher: tuple[str, ...], split: Split, tmp_path: Path
 ) -> None:

@@ -166,6 +166,7 @@ def training_processes(root: Path) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 def test_a_training_of_two_processes_survives_the_loss_of_one(workspace: Workspace) -> None:
     path = recipe(workspace, steps=1500, evaluate_every=100, learning_rates=[1e-3])
     line = ("train", path, *LONG[:-1], "plain", "--processes", "2")

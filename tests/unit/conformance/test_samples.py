@@ -53,6 +53,9 @@ def test_equal_arguments_give_equal_structures():
 def test_what_the_card_does_not_take_is_left_out():
     without_cells = build_samples(frozenset({6}), replace(CAPABILITIES, pbc=False))
     assert without_cells.crystals == without_cells.slabs == without_cells.primitive == ()
+    without_atoms = build_samples(frozenset({6}), replace(CAPABILITIES, single_atoms=False))
+    assert without_atoms.atoms == ()
+    assert without_atoms.molecules
     without_molecules = build_samples(frozenset({6}), replace(CAPABILITIES, molecules=False))
     assert without_molecules.molecules == without_molecules.slabs == without_molecules.atoms == ()
     assert without_molecules.crystals
