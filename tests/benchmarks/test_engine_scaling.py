@@ -48,7 +48,7 @@ def test_two_workers_take_little_more_than_half_of_the_time_of_one(benchmark, tm
     """Waiting needs no processor and shows the engine alone; computing shows what the processors share, too."""
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("needs two processors")
-    write_files(tmp_path, adapter, **({"seconds": SECONDS} if adapter == "SlowAdapter" else {"work": 60_000}))
+    write_files(tmp_path, adapter, **({"seconds": SECONDS} if adapter == "SlowAdapter" else {"work": 20_000}))
     whole = os.sched_getaffinity(0)
     plain = seconds(tmp_path)
     two = benchmark.pedantic(seconds, (tmp_path, "--shards", str(SHARDS)), rounds=1)

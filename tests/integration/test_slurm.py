@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from integration_helpers import Workspace, fingerprints
 from slurm_place import Slurm, missing
 
@@ -37,6 +39,23 @@ config = Config(
     run_dir={folder!r}, strategy="simple", strategy_period=1, retries=0,
 )
 """
+TRAINING = {
+    "recipe": "tiny",
+    "version": 1,
+    "model": "leignn",
+    "dataset": "mini-slabs",
+    "preset": "small",
+    "changes": {"hidden": 16},
+    "train": {"split": "fit", "whole_clusters": True, "shuffle_seed": 7, "slice": [14, None, None]},
+    "validation": {"split": "fit", "whole_clusters": True, "shuffle_seed": 7, "slice": [None, 14, None]},
+    "energy_reference": "per_element",
+    "loss": {"energy": 1.0, "forces": 50.0},
+    "learning_rates": [1.0e-3],
+    "schedule": {"kind": "cosine"},
+    "batch": 8,
+    "steps": 600,
+    "evaluate_every": 100,
+}
 RUN = ("run", "quickstart", "--models", ",".join(MODELS), "--isolated", "--yes", "--display", "plain")
 CUT = (*RUN, "--shards", str(SHARDS), "--engine", "parsl", "--engine-config", "site.py")
 
@@ -124,6 +143,31 @@ def test_killed_in_all_its_parts_a_campaign_ends_in_the_bytes_of_a_plain_run(slu
             assert cut.combine_chunks() == whole.combine_chunks()
     kinds = [(run / "requirements.lock").read_text() for run in runs.values()]
     assert len(set(kinds)) == len(MODELS)
+
+
+def test_a_training_is_one_job_and_goes_on_in_another(slurm, tmp_path):
+    workspace = workspace_at(tmp_path, slurm)
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TRAINING))
+    line = ("train", "tiny.yaml", "--output", "weights", "--isolated", "--yes", *CUT[-4:], "--display", "plain")
+    process = workspace.start(*line)
+    try:
+        events = tmp_path / "weights" / "events.jsonl"
+        wait_for(lambda: events.exists() and '"evaluation"' in events.read_text(), process)
+        (job,) = slurm.jobs()
+        slurm.command("scancel", job)
+        _, told = process.communicate(timeout=600)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    assert process.returncode == 0, told
+    assert "training of leignn-tiny: " in told
+    assert "; tried again" in told
+    record = json.loads((tmp_path / "weights" / "checkpoint.json").read_text())
+    assert record["candidates"][0]["steps"] == TRAINING["steps"]
+    assert events.read_text().count('"begin"') == 2
+    again = workspace.ok(*line)
+    assert "trained" in again.stdout
 
 
 def test_a_partition_that_refuses_is_one_line(slurm, tmp_path):
