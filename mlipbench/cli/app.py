@@ -34,7 +34,7 @@ Results go to stdout, progress and messages to stderr.
 
 Exit codes: 0 done; 1 negative verdict; 2 wrong usage or invalid file; 3 finished, some tasks failed, or an internal
 error; 4 something needed is missing (environment, data, device, consent); 5 nothing selected or measured;
-75 later, because another process computes the shard; 130 interrupted, the same command resumes.
+75 later: another process computes the shard, or the job ends too soon; 130 interrupted, the same command resumes.
 """
 _DEBUG: Final = "--debug"
 _CLICK_ERROR: Final[type[Exception]] = next(

@@ -33,7 +33,6 @@ from mlipbench.dynamics import Dynamics, Guards, State
 from mlipbench.execution.dynamics import COLDEST, HOTTEST, Replicas, first_state
 from mlipbench.execution.requests import advance_message
 from mlipbench.models.interface import LabelledBatch, LoadRequest, Property
-from mlipbench.plan.dynamics import structures_at
 from mlipbench.status import Integrator
 from mlipbench.structures import StructureBatch
 from mlipbench.worker.md import advance
@@ -106,7 +105,7 @@ class Ours:
     """Replicas that go on by stretches."""
 
     def __init__(self, adapter, n):
-        batch = structures_at(frames(), np.arange(n))
+        batch = frames().structures(0, n)
         dynamics = Dynamics(Integrator.VELOCITY_VERLET, TIMESTEP, 520.0, 20.0, 0.01, 10**6, 50, 1000, 1.0)
         guards = Guards(COLDEST, HOTTEST, np.zeros((0, 2), np.int64), np.zeros(0), 0.0)
         self.replicas = Replicas(batch, atomic_masses[batch.numbers], dynamics, guards, None)

@@ -50,6 +50,7 @@ def test_exit_codes_are_those_of_the_documentation() -> None:
         "TASKS_FAILED": 3,
         "MISSING": 4,
         "NOTHING": 5,
+        "LATER": 75,
         "INTERRUPTED": 130,
     }
 

@@ -28,31 +28,32 @@ def pair(location: DataLocation, make_entry: Callable[..., DatasetEntry], in_pro
     return open_split(entry, "test", location), open_split(entry, "train", location)
 
 
-def test_structures_of_the_first_ones_are_counted(pair: tuple[Split, Split]) -> None:
+def test_the_structures_that_count_are_looked_up(pair: tuple[Split, Split]) -> None:
     test, train = pair
-    assert [overlap(test, size, train) for size in (10, 8, 3, 1)] == [3, 2, 1, 0]
-    assert overlap(test, 10, train, np.array([1, 2, 5])) == 2
+    assert [overlap(test, np.arange(size), train) for size in (10, 8, 3, 1)] == [3, 2, 1, 0]
+    assert overlap(test, np.array([8, 9]), train) == 1
+    assert overlap(test, None, train, np.array([1, 2, 5])) == 2
 
 
 def test_what_was_looked_up_is_remembered(pair: tuple[Split, Split], monkeypatch: pytest.MonkeyPatch) -> None:
     test, train = pair
-    assert overlap(test, 10, train) == 3
+    assert overlap(test, None, train) == 3
     monkeypatch.setattr(overlaps, "found_in", lambda *_: pytest.fail("looked up again"))
-    assert overlap(test, 4, train) == 2
+    assert overlap(test, np.arange(4), train) == 2
     with pytest.raises(pytest.fail.Exception):
-        overlap(test, 4, train, np.array([0]))
+        overlap(test, np.arange(4), train, np.array([0]))
 
 
 @pytest.mark.parametrize("damage", [b"", b"nothing", None])
 def test_a_damaged_memory_is_looked_up_again(pair: tuple[Split, Split], damage: bytes | None) -> None:
     test, train = pair
-    overlap(test, 10, train)
+    overlap(test, None, train)
     (kept,) = test.directory.glob("found-*.npy")
     if damage is None:
         np.save(kept, np.zeros(1, dtype=np.uint8))
     else:
         kept.write_bytes(damage)
-    assert overlap(test, 10, train) == 3
+    assert overlap(test, None, train) == 3
 
 
 def test_a_folder_that_cannot_be_written_costs_time_alone(
@@ -63,5 +64,5 @@ def test_a_folder_that_cannot_be_written_costs_time_alone(
 
     test, train = pair
     monkeypatch.setattr(overlaps.tempfile, "NamedTemporaryFile", refuse)
-    assert overlap(test, 10, train) == 3
+    assert overlap(test, None, train) == 3
     assert list(test.directory.glob("found-*")) == []
