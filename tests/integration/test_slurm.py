@@ -13,7 +13,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from integration_helpers import Workspace, fingerprints
+from integration_helpers import Workspace, fingerprints, make_frames
 from slurm_place import Slurm, missing
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1500)]
@@ -168,6 +168,24 @@ def test_a_training_is_one_job_and_goes_on_in_another(slurm, tmp_path):
     assert events.read_text().count('"begin"') == 2
     again = workspace.ok(*line)
     assert "trained" in again.stdout
+
+
+def test_a_job_that_ends_too_soon_begins_no_shard(slurm, tmp_path):
+    """Jobs of a minute and shards of some twenty seconds: no shard is ever lost with its job."""
+    workspace = workspace_at(tmp_path, slurm, walltime="00:01:00")
+    workspace.write_frames("train", make_frames(4, seed=1))
+    workspace.write_frames("test", make_frames(100, seed=2))
+    workspace.entry()
+    card = workspace.card("slow", "SlowAdapter", kwargs={"seconds": 0.9}, batch={"structures": 1})
+    suite = workspace.suite([card])
+    done = workspace.ok("run", suite, "--trust", "--shards", "5", *CUT[-4:], "--display", "plain")
+    assert "tried again" not in done.stderr
+    (run,) = workspace.runs().values()
+    seconds = [json.loads(path.read_text())["seconds"] for path in run.glob("shards/s2ef/toy/test/*.json")]
+    assert len(seconds) == 5
+    assert min(seconds) > 18
+    told = slurm.command("scontrol", "show", "jobs")
+    assert told.count("TimeLimit=00:01:00") >= 3  # two shards at most have room in one of them
 
 
 def test_a_partition_that_refuses_is_one_line(slurm, tmp_path):

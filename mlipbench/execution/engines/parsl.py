@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mlipbench.execution.engines.engine import EngineCommand
 
 _PATIENCE: Final = 2.0  # seconds after which `wait` returns although nothing has ended
+_DRAINED: Final = 120.0  # seconds before the end of a job, at most, from which on it takes nothing
 _FRESH: Final = 0.1  # share of a job's time in which whatever is begun may take all of it
 
 
@@ -38,6 +39,8 @@ class ParslEngine:
         from parsl.dataflow.dflow import DataFlowKernel
         from parsl.errors import ParslError
 
+        for executor in config.executors:
+            _drain(executor)
         try:
             self._kernel = DataFlowKernel(config)
         except (ParslError, OSError, ValueError, TypeError, AssertionError) as error:
@@ -103,6 +106,16 @@ def read_config(file: Path) -> Any:
         kind = "there is none" if found is None else f"it is a {type(found).__name__}"
         raise ConfigError(f"`config` is no configuration of Parsl: {kind}", file=file, remedy=remedy)
     return found
+
+
+def _drain(executor: Any) -> None:
+    """Let the workers of an executor take nothing any more shortly before their job ends, unless it says itself when.
+
+    A command that is refused for lack of time would be given to the same job again, and be lost with it.
+    """
+    lasts = _walltime(executor)
+    if lasts is not None and getattr(executor, "drain_period", 0) is None:
+        executor.drain_period = int(lasts - min(_FRESH * lasts, _DRAINED))
 
 
 def _walltime(executor: Any) -> float | None:
