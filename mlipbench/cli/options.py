@@ -134,7 +134,7 @@ MemoryLimitOption = Annotated[
 DEFAULT_RESULTS = Path("results")
 PROGRAM = (sys.executable, "-m", "mlipbench")
 """This program, as another process starts it."""
-_HANDED_ON = ("MLIPBENCH_", "XDG_", "PIP_", "UV_")
+_HANDED_ON = ("MLIPBENCH_", "XDG_")  # nothing that may hold credentials: environments are built by then
 FETCHED = "data"
 """Folder of the cache that data are fetched into where no other one is given."""
 _LEAST_MEMORY = 64 * 2**20
