@@ -50,7 +50,6 @@ class Forecast:
         """Yield heads and texts of what one run takes."""
         from mlipbench.environments.build import in_bytes
         from mlipbench.plan.shards import n_shards
-        from mlipbench.status import Task
 
         if kept := sum(split.prediction_bytes for split in run.splits):
             yield "disk", f"predictions of about {in_bytes(kept)}, meanwhile twice that"
@@ -59,9 +58,8 @@ class Forecast:
                 place, size = f"{split.dataset}/{split.split}", in_bytes(split.trajectory_bytes)
                 yield "disk", f"{place}: trajectories of about {size}, meanwhile twice that"
         if self.shards is not None:
-            open_splits = [split for split in run.splits if split.n_batches and split.task is not Task.EFFICIENCY]
-            cut = sum(n_shards(split, self.shards) for split in open_splits)
-            yield "shards", f"{cut} over {len(open_splits)} splits, at most {self.shards} of one"
+            cut = sum(n_shards(split, self.shards) for split in run.sharded)
+            yield "shards", f"{cut} over {len(run.sharded)} splits, at most {self.shards} of one"
         if (hours := self._hours(run)) is not None:
             pace = self.paces[run.sha256]
             yield "device hours", f"about {hours:.2g}, from {pace.atoms_per_second:.3g} atoms/s in {pace.run}"

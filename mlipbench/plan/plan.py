@@ -231,6 +231,12 @@ class RunPlan:
         """Name of the model."""
         return self.card.name
 
+    @property
+    def sharded(self) -> tuple[PlannedSplit, ...]:
+        """The splits that shards are cut from: those that are predicted. Costs are measured in one piece."""
+        wanted = (split for split in self.splits if split.status is Status.OK)
+        return tuple(split for split in wanted if split.task is not Task.EFFICIENCY)
+
     def place(self, task: Task, dataset: str, split: str) -> str:
         """Return what a split is called in messages; its task is named where the run has several."""
         several = len({planned.task for planned in self.splits}) > 1

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 from mlipbench.errors import ExitCode
 from mlipbench.plan.shards import ShardChoice, shard_at
 from mlipbench.runner.session import RunSession, new_directory
-from mlipbench.status import Status, Task
 from mlipbench.store.rundir import claim_run, find_run
 from mlipbench.version import code_version
 
@@ -133,8 +132,7 @@ def is_there(plan: Plan, task: ShardTask, settings: RunSettings) -> bool:
 
 def _lacks(run: RunPlan, directory: RunDirectory, choice: ShardChoice) -> bool:
     """Return whether the shard of any split is not there."""
-    wanted = [split for split in run.splits if split.status is Status.OK and split.task is not Task.EFFICIENCY]
-    shards = [(directory.shards(*split.key), shard_at(run, split, choice)) for split in wanted]
+    shards = [(directory.shards(*split.key), shard_at(run, split, choice)) for split in run.sharded]
     return any(shard is not None and not (folder / f"{shard.name}.json").exists() for folder, shard in shards)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlipbench.status import Status, Task
 from mlipbench.store.records import ShardRecord, read_record
 from mlipbench.store.rundir import find_run
 from mlipbench.version import code_version
@@ -37,10 +36,9 @@ class Meter:
         self.total = 0
         for run in plan.runs:
             known = find_run(results / "runs" / plan.suite.suite / run.model, run.sha256, code_version())
-            for split in run.splits if known is not None and known.unfinished else ():
-                if known is not None and split.status is Status.OK and split.task is not Task.EFFICIENCY:
-                    self._folders.append(known.shards(*split.key))
-                    self.total += split.n_structures
+            if known is not None and known.unfinished:
+                self._folders += [known.shards(*split.key) for split in run.sharded]
+                self.total += sum(split.n_structures for split in run.sharded)
         self.total -= self.news()[0]
 
     def news(self) -> tuple[int, int]:
