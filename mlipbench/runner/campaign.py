@@ -60,12 +60,10 @@ class CampaignOutcome:
     """What became of the shards.
 
     Attributes:
-        n_done: Shards that are there now and were not before.
         aside: Shards that failed too often: what the last attempt said, by title.
         models: The models of these.
     """
 
-    n_done: int = 0
     aside: dict[str, str] = field(default_factory=dict)
     models: set[str] = field(default_factory=set)
 
@@ -238,7 +236,6 @@ class Campaign(Generic[TaskT]):
         if end.status in _DONE and not self._work.is_there(task):
             self._fail(task, replace(end, told=NOT_SHARED))
         elif end.status in _DONE:
-            self.outcome.n_done += 1
             self._ready.extend(self._held.pop(task.model, []))
         elif end.status == ExitCode.LATER:
             self._later.append((self._clock() + PAUSE, task))

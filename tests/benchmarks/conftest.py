@@ -32,6 +32,26 @@ GIB = 2**30
 ATOMS = 73  # the mean size of OC20's structures
 
 
+ENTRY = {
+    "name": "large",
+    "title": "Synthetic",
+    "licence": "MIT",
+    "citation": "none",
+    "level_of_theory": "none",
+    "units": {"energy": "eV", "forces": "eV/A", "length": "A"},
+    "root": "data",
+}
+CARD = {"name": "null", "adapter": "mlipbench.testing.toys:NullAdapter", "environment": "base"}
+CAPABILITIES = {"forces": "conservative", "elements": "1-94", "level_of_theory": "none"}
+SUITE = {
+    "suite": "large",
+    "version": 1,
+    "models": ["null.yaml"],
+    "datasets": {"large": {"entry": "large.yaml", "splits": ["all"]}},
+}
+"""What a benchmark of the whole command line runs; each adds what is its own."""
+
+
 def small_clusters(seed: int) -> StructureBatch:
     """Return four structures of two atoms, for models whose time does not depend on them."""
     return StructureBatch(

@@ -16,6 +16,7 @@ import sys
 import time
 from pathlib import Path
 
+import conftest
 import numpy as np
 import pytest
 import yaml
@@ -33,39 +34,20 @@ ROUNDS = 3
 FILE = 50_000
 FRAMES = 40  # of a relaxation
 SID, FID = 1_111_111_111, 1_222_222_222  # what stands in a sample for its names
-ENTRY = {
-    "name": "large",
-    "title": "Synthetic",
-    "licence": "MIT",
-    "citation": "none",
-    "level_of_theory": "none",
+ENTRY = conftest.ENTRY | {
     "energy_reference": "adsorption",
-    "units": {"energy": "eV", "forces": "eV/A", "length": "A"},
     "keys": {"energy": "y", "forces": "force", "id": ["sid", "fid"], "cluster": "sid"},
     "pbc": [True, True, True],
     "free_atoms_only": True,
     "cluster": "key",
-    "root": "data",
     "splits": {"all": {"files": ["*.lmdb"]}},
 }
-CARD = {
-    "name": "null",
-    "adapter": "mlipbench.testing.toys:NullAdapter",
-    "environment": "base",
-    "capabilities": {
-        "forces": "conservative",
-        "elements": "1-94",
-        "energy_reference": "adsorption",
-        "level_of_theory": "none",
-    },
+CARD = conftest.CARD | {
+    "capabilities": conftest.CAPABILITIES | {"energy_reference": "adsorption"},
     "batch": {"atoms": 40_000},
 }
-SUITE = {
-    "suite": "large",
-    "version": 1,
-    "models": ["null.yaml"],
-    "datasets": {"large": {"entry": "large.yaml", "splits": ["all"]}},
-    "tasks": {"s2ef": {"metrics": ["energy_mae", "forces_mae", "energy_forces_within_threshold"]}},
+SUITE = conftest.SUITE | {
+    "tasks": {"s2ef": {"metrics": ["energy_mae", "forces_mae", "energy_forces_within_threshold"]}}
 }
 
 

@@ -12,6 +12,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+import conftest
 import numpy as np
 import pytest
 import yaml
@@ -35,40 +36,19 @@ pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(7200)]
 
 ATOMS, PER_SHARD = 3, 100
 SHARDS = N_STRUCTURES // PER_SHARD
-ENTRY = {
-    "name": "large",
-    "title": "Synthetic",
-    "licence": "MIT",
-    "citation": "none",
-    "level_of_theory": "none",
+ENTRY = conftest.ENTRY | {
     "energy_reference": "total",
-    "units": {"energy": "eV", "forces": "eV/A", "length": "A"},
     "keys": {"energy": "E", "forces": "F", "positions": "R", "numbers": "z"},
     "pbc": [False, False, False],
     "formula": "H2O",
     "cluster": "structure",
-    "root": "data",
     "splits": {"all": {"files": ["large.npz"]}},
 }
-CARD = {
-    "name": "null",
-    "adapter": "mlipbench.testing.toys:NullAdapter",
-    "environment": "base",
-    "capabilities": {
-        "forces": "conservative",
-        "elements": "1-94",
-        "energy_reference": "total",
-        "level_of_theory": "none",
-    },
+CARD = conftest.CARD | {
+    "capabilities": conftest.CAPABILITIES | {"energy_reference": "total"},
     "batch": {"structures": PER_SHARD},
 }
-SUITE = {
-    "suite": "large",
-    "version": 1,
-    "models": ["null.yaml"],
-    "datasets": {"large": {"entry": "large.yaml", "splits": ["all"]}},
-    "tasks": {"s2ef": {"metrics": ["energy_mae", "forces_mae"]}},
-}
+SUITE = conftest.SUITE | {"tasks": {"s2ef": {"metrics": ["energy_mae", "forces_mae"]}}}
 
 
 def write_files(folder: Path) -> None:
