@@ -58,7 +58,12 @@ tasks:
 
 
 class Lab(Workspace):
-    """A repository with the package `spring_lab`, installed as pip installs it with ``-e``."""
+    """A repository with the package `spring_lab`, installed as pip installs it with ``-e``.
+
+    `intact` is the run of the model before any test changed it.
+    """
+
+    intact: Path
 
     def __init__(self, root: Path) -> None:
         super().__init__(root, plugin_python(root / "venv"))
@@ -102,6 +107,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     """Return the repository with a baseline, `baseline.json`."""
     made = Lab(tmp_path_factory.mktemp("lab"))
     assert made.ok("gate", "suite.yaml", "--save", "baseline.json").stdout == "baseline.json\n"
+    (made.intact,) = (path.parent for path in made.results.glob("runs/lab/*/*/manifest.json"))
     return made
 
 
@@ -178,8 +184,7 @@ def test_an_older_version_that_lacks_the_model_is_not_comparable(lab: Lab) -> No
 
 
 def test_a_run_that_did_not_finish_is_incomplete(lab: Lab, tmp_path: Path) -> None:
-    (run,) = [path.parent for path in lab.results.glob("runs/lab/*/*/manifest.json")][:1]
-    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8")) | {"status": "running"}
+    manifest = json.loads((lab.intact / "manifest.json").read_text(encoding="utf-8")) | {"status": "running"}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     done = lab.cli("gate", tmp_path, "--baseline", "baseline.json")
     assert done.returncode == 3, done.stdout + done.stderr
@@ -210,10 +215,8 @@ def test_bad_input_is_one_line(lab: Lab, words: list[str], code: int, said: str)
     if "other.json" in words:
         _other_version(lab)
     (lab.root / "empty.yaml").write_text(SUITE.replace("[spring-lab]", "[]"), encoding="utf-8")
-    (run,) = [path.parent for path in lab.results.glob("runs/lab/*/*/manifest.json")][:1]
-    shutil.copytree(run, lab.root / "bare", ignore=shutil.ignore_patterns("scores"), dirs_exist_ok=True)
-    if "results" in words:
-        words = [str(run) if word == "results" else word for word in words]
+    shutil.copytree(lab.intact, lab.root / "bare", ignore=shutil.ignore_patterns("scores"), dirs_exist_ok=True)
+    words = [str(lab.intact) if word == "results" else word for word in words]
     assert said in one_error(lab.cli("gate", *words, "--display", "none"), code)
 
 
