@@ -32,6 +32,7 @@ class Trainer(StrEnum):
     MACE = "mace"  # ``mace.cli.run_train``
     FAIRCHEM_V1 = "fairchem_v1"  # ``fairchem.core.trainers`` of fairchem-core 1.10
     FAIRCHEM = "fairchem"  # ``fairchem.core.units.mlip_unit`` of fairchem-core 2
+    NEQUIP = "nequip"  # ``nequip.scripts.train``
 
 
 class _Closed(BaseModel):

@@ -61,6 +61,15 @@ OFFERS: Final[Mapping[Trainer, Offer]] = MappingProxyType(
         Trainer.FAIRCHEM_V1: Offer(
             "fairchem-core 1", losses=("l1", "mse"), schedules=("cosine", "exponential", "plateau"), ema=True, clip=True
         ),
+        # its validations come with its epochs
+        Trainer.NEQUIP: Offer(
+            "NequIP",
+            losses=("l1", "mse"),
+            schedules=("cosine", "exponential"),
+            ema=True,
+            clip=True,
+            precisions=("float32", "float64"),
+        ),
         # its squared errors cannot leave out atoms
         Trainer.FAIRCHEM: Offer("fairchem-core 2", losses=("l1",), schedules=("cosine",), ema=True, clip=True),
     }

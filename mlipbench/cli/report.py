@@ -7,7 +7,7 @@ import typer
 
 from mlipbench.cli import options
 from mlipbench.cli.output import complain, emit, emit_json, say
-from mlipbench.errors import ExitCode, MlipbenchError, NothingSelectedError
+from mlipbench.errors import ConfigError, ExitCode, MlipbenchError, NothingSelectedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mlipbench.comparison.collect import RunRecord
 
 
-def report(
+def report(  # noqa: PLR0913, PLR0917 - options
     paths: Annotated[
         list[Path] | None, typer.Argument(metavar="[PATHS]...", help="Runs, or directories above runs.")
     ] = None,
@@ -33,18 +33,38 @@ def report(
             help="Write the page of this model in place of the leaderboard, as HTML and Markdown.",
         ),
     ] = None,
+    zoo: Annotated[
+        bool, typer.Option("--zoo", help="Write zoo.md, a page of all models, in place of the leaderboard.")
+    ] = False,
     results: options.ResultsOption = options.DEFAULT_RESULTS,
     json: options.JsonOption = False,
 ) -> int:
-    """Write leaderboard.html, .md, .csv and .tex, or the page of one model.
+    """Write leaderboard.html, .md, .csv and .tex, or the page of one model or of all.
 
     Without PATHS they are made of the records and the published rows below the results directory, or, where there are
     no records, of its runs. What cannot be read is named and left out; the exit code is 3 then.
     """
+    if zoo and model is not None:
+        raise ConfigError("--model is of one model, --zoo of all", remedy="give one of them")
+    problems: list[MlipbenchError] = []
+    records, home = _collected(paths, results, problems)
+    home = output or home
+    if zoo:
+        _write_zoo(records, results, home, problems, json=json)
+    elif model is not None:
+        _write_model(model, records, results, home, problems, json=json)
+    else:
+        _write_leaderboard(records, home, figures, problems, json=json)
+    return int(ExitCode.TASKS_FAILED if problems else ExitCode.DONE)
+
+
+def _collected(
+    paths: list[Path] | None, results: Path, problems: list[MlipbenchError]
+) -> tuple["Sequence[RunRecord]", Path]:
+    """Return what can be read, and the folder to write to."""
     from mlipbench.comparison.collect import MANIFEST, collect
 
     sources, home = _sources(results) if not paths else (paths, paths[0])
-    problems: list[MlipbenchError] = []
     records = collect((source for source in sources if paths or source.is_dir()), problems)
     if not records:
         complain(problems)
@@ -55,12 +75,7 @@ def report(
     published = sum(record.reference is not None for record in records)
     read = f"{len(records) - published} runs and {published} published rows"
     say(f"{read} from {', '.join(str(source) for source in sources)}")
-    home = output or home
-    if model is not None:
-        _write_model(model, records, results, home, problems, json=json)
-    else:
-        _write_leaderboard(records, home, figures, problems, json=json)
-    return int(ExitCode.TASKS_FAILED if problems else ExitCode.DONE)
+    return records, home
 
 
 def _write_leaderboard(
@@ -106,6 +121,31 @@ def _write_model(
         emit_json({"model": model, "first_failing": sheet.first, "axes": axes, "files": list(map(str, files))})
     else:
         emit("\n".join(map(str, files)))
+
+
+def _write_zoo(
+    records: "Sequence[RunRecord]", results: Path, directory: Path, problems: list[MlipbenchError], *, json: bool
+) -> None:
+    """Write the page of all models."""
+    from mlipbench.environments.families import family_package
+    from mlipbench.models.registry import card_names, load_card
+    from mlipbench.report.sheet.zoo import to_markdown
+    from mlipbench.store.diagnoses import read_diagnoses
+    from mlipbench.store.files import write_atomically
+
+    cards = [load_card(name) for name in card_names()]
+    found = {card.environment: family_package(card.environment) for card in cards}
+    packages = {name: package for name, package in found.items() if package is not None}
+    seen: list[MlipbenchError] = []
+    diagnoses = {card.name: list(read_diagnoses(results, card.name, seen)) for card in cards}
+    problems += {str(problem): problem for problem in seen}.values()
+    path = directory / "zoo.md"
+    write_atomically(path, to_markdown(cards, packages, records, diagnoses).encode())
+    complain(problems)
+    if json:
+        emit_json({"files": [str(path)]})
+    else:
+        emit(str(path))
 
 
 def _sources(results: Path) -> tuple[list[Path], Path]:

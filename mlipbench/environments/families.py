@@ -72,6 +72,20 @@ def load_family(name: str, compute: Compute) -> Family:
     return Family(name, tuple(read_requirements(FOLDER / f"{name}.txt")), tuple(overrides))
 
 
+def family_package(name: str) -> str | None:
+    """Return name and version of the package that an environment is there for: the first that is pinned exactly.
+
+    Args:
+        name: Name of the environment.
+
+    Returns:
+        Such as ``mace-torch 0.3.16``; None where no package is pinned or no environment has the name.
+    """
+    path = FOLDER / f"{name}.txt"
+    pinned = (text for text in read_requirements(path) if "==" in text) if name in environment_names() else iter(())
+    return next((text.replace("==", " ") for text in pinned), None)
+
+
 def read_requirements(path: Path) -> Iterator[str]:
     """Yield the requirements of a file and of the files it includes with ``-r``."""
     for line in path.read_text(encoding="utf-8").splitlines():

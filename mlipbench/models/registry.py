@@ -34,6 +34,7 @@ BUILT_IN_ADAPTERS: Final = MappingProxyType(
         "fairchem_v1": "mlipbench.adapters.fairchem_v1:FairchemV1Adapter",
         "lj": "mlipbench.adapters.lj:LennardJonesAdapter",
         "mace": "mlipbench.adapters.mace:MaceAdapter",
+        "nequip": "mlipbench.adapters.nequip:NequipAdapter",
         "nets": "mlipbench.adapters.nets:NetsAdapter",
         "trained": "mlipbench.adapters.trained:TrainedAdapter",
     }

@@ -51,6 +51,16 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
             "ema_decay": 0.5,
         },
     ),
+    "nequip": (
+        "nequip",
+        {
+            "preset": "small",
+            "changes": {"num_features": 4, "num_layers": 2},
+            "loss": {"kind": "mse", "energy": 1.0, "forces": 20.0},
+            "schedule": {"kind": "exponential"},
+            "ema_decay": 0.5,
+        },
+    ),
     "fairchem_v1": (
         "gemnet-dt",
         {
@@ -78,6 +88,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 DISTRIBUTIONS = {
     "chgnet": ("chgnet", ""),
     "mace": ("mace-torch", ""),
+    "nequip": ("nequip", ""),
     "fairchem_v1": ("fairchem-core", "1."),
     "fairchem": ("fairchem-core", "2."),
 }

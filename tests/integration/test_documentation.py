@@ -36,10 +36,16 @@ def test_there_are_commands_to_check():
     assert ("README.md", "mlipbench run quickstart") in commands()
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A cache that is empty at first; embedded datasets are prepared in it once and not for every command."""
+    return tmp_path_factory.mktemp("documents") / "cache"
+
+
 @pytest.mark.parametrize(("document", "command"), commands())
-def test_the_command_line_accepts_what_a_document_shows(document, command, tmp_path, monkeypatch):
+def test_the_command_line_accepts_what_a_document_shows(document, command, cache, tmp_path, monkeypatch):
     """`plan` stands in for `run`, `--help` for what trains, builds, judges, examines or downloads: wrong words show."""
-    monkeypatch.setenv("MLIPBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MLIPBENCH_CACHE", str(cache))
     words = shlex.split(command, comments=True)[1:]
     if words[0] == "run" and {"--shard", "--engine"} & set(words):
         words = [*words, "--help"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from integration_helpers import Workspace, make_frames, one_error, plugin_python
 
-REPETITIONS = int(os.environ.get("MLIPBENCH_GATE_REPETITIONS", "10"))
+REPETITIONS = int(os.environ.get("MLIPBENCH_GATE_REPETITIONS", "3"))
 PROJECT = """\
 [build-system]
 requires = ["hatchling>=1.27"]

@@ -193,6 +193,7 @@ def test_a_killed_simulation_ends_in_the_same_bytes(tmp_path, integrator):
     assert len([name for name in kept[0] if name.endswith(".traj")]) == 3
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_what_was_simulated(tmp_path):
     unshare = namespace()
     if unshare is None:

@@ -41,6 +41,10 @@ REFUSED: dict[tuple[Trainer, str], dict[str, Any]] = {
     (Trainer.MACE, "early_stopping"): {"early_stopping": 3},
 }
 REFUSED |= {
+    (Trainer.NEQUIP, "seconds"): {"steps": None, "seconds": 5.0},
+    (Trainer.NEQUIP, "schedule.kind"): {"schedule": {"kind": "plateau"}},
+    (Trainer.NEQUIP, "schedule.warmup"): {"schedule": {"kind": "cosine", "warmup": 0.1}},
+    (Trainer.NEQUIP, "early_stopping"): {"early_stopping": 3},
     (Trainer.FAIRCHEM_V1, "seconds"): {"steps": None, "seconds": 5.0},
     (Trainer.FAIRCHEM_V1, "schedule.warmup"): {"schedule": {"kind": "cosine", "warmup": 0.1}},
     (Trainer.FAIRCHEM_V1, "early_stopping"): {"early_stopping": 3},
@@ -61,6 +65,16 @@ HONOURED: dict[str, tuple[Trainer, dict[str, Any]]] = {
             "changes": {"channels": 8},
             "precision": "float64",
             "weight_decay": 1e-6,
+        },
+    ),
+    "all that NequIP has": (
+        Trainer.NEQUIP,
+        {
+            "schedule": {"kind": "cosine", "final": 0.1},
+            "ema_decay": 0.9,
+            "clip": 1.0,
+            "changes": {"l_max": 2},
+            "precision": "float64",
         },
     ),
     "all that fairchem-core 1 has": (

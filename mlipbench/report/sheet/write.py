@@ -41,7 +41,7 @@ def write_sheet(sheet: Sheet, directory: Path) -> tuple[Path, Path]:
 def to_markdown(sheet: Sheet) -> str:
     """Return the page as Markdown."""
     parts = [f"# {escape_markdown(sheet.model)}", f"First failing axis: {escape_markdown(sheet.first)}"]
-    parts.append(_table(("Axis", "", "Found"), [(axis.name, axis.word, axis.said) for axis in sheet.axes]))
+    parts.append(markdown_table(("Axis", "", "Found"), [(axis.name, axis.word, axis.said) for axis in sheet.axes]))
     parts.append(LEGEND)
     for part in sheet.parts:
         parts.extend(_part(part))
@@ -65,10 +65,11 @@ def _part(part: Part) -> Iterator[str]:
 
 
 def _grid(grid: Grid) -> str:
-    return _table(grid.heads, grid.lines)
+    return markdown_table(grid.heads, grid.lines)
 
 
-def _table(heads: Iterable[str], lines: Iterable[tuple[str, ...]]) -> str:
+def markdown_table(heads: Iterable[str], lines: Iterable[tuple[str, ...]]) -> str:
+    """Return a table whose cells show as they are."""
     rows = [tuple(heads), *lines]
     shown = [f"| {' | '.join(escape_markdown(cell) for cell in row)} |" for row in rows]
     return "\n".join([shown[0], f"|{' --- |' * len(rows[0])}", *shown[1:]])

@@ -31,6 +31,7 @@ BRIDGES: Final[Mapping[Trainer, str]] = MappingProxyType(
         Trainer.FAIRCHEM: "mlipbench.training.bridges.fairchem:FairchemBridge",
         Trainer.FAIRCHEM_V1: "mlipbench.training.bridges.fairchem_v1:FairchemV1Bridge",
         Trainer.MACE: "mlipbench.training.bridges.mace:MaceBridge",
+        Trainer.NEQUIP: "mlipbench.training.bridges.nequip:NequipBridge",
     }
 )
 FORCE_SHARE: Final = 0.5

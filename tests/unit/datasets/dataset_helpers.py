@@ -37,7 +37,7 @@ SGDML = {**KEYS, "energy": "E", "forces": "F", "positions": "R", "numbers": "z"}
 
 def fuzz_examples() -> int:
     """Return how many examples a test of a reader takes; the tox environment `long` wants more."""
-    return int(os.environ.get("MLIPBENCH_FUZZ_EXAMPLES", "200"))
+    return int(os.environ.get("MLIPBENCH_FUZZ_EXAMPLES", "100"))
 
 
 def reading(keys: dict[str, Any] | None = None, **changes: Any) -> Reading:
