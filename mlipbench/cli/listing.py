@@ -98,6 +98,8 @@ def _suites() -> Rows:
     rows = []
     for name in suite_names():
         suite = _read(suite_path(name))
+        if "extends" in suite:
+            suite = {**_read(suite_path(suite["extends"])), **suite}
         models = [choice if isinstance(choice, str) else choice.get("name") for choice in suite.get("models", ())]
         datasets = list(suite.get("datasets", ()))
         fields = {"version": suite.get("version"), "models": models, "datasets": datasets}

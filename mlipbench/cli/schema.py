@@ -28,7 +28,7 @@ class Kind(StrEnum):
 
 
 _MODELS: Final = {
-    Kind.SUITE: ("mlipbench.suite.schema", "Suite"),
+    Kind.SUITE: ("mlipbench.suite.extension", "SuiteFile"),
     Kind.CARD: ("mlipbench.models.card", "ModelCard"),
     Kind.DATASET: ("mlipbench.datasets.entry", "DatasetEntry"),
     Kind.RECIPE: ("mlipbench.recipe", "Recipe"),

@@ -25,7 +25,7 @@ def find_profile(suite: Suite, name: str) -> Profile:
 
 
 def with_profile(suite: Suite, name: str, profile: Profile, title: str) -> Suite:
-    """Return a suite with the tasks and models of a profile, under a name of its own.
+    """Return a suite with the tasks, models and seeds of a profile, under a name of its own.
 
     Args:
         suite: The suite, on the data that the profile asks for.
@@ -38,6 +38,6 @@ def with_profile(suite: Suite, name: str, profile: Profile, title: str) -> Suite
     """
     content = merged(suite.tasks.model_dump(mode="json", exclude_none=True), profile.tasks)
     tasks = validate(Tasks, content, f"suite {title}, profiles.{name}.tasks")
-    models = profile.models or suite.models
-    update = {"suite": f"{title}-{name}", "tasks": tasks, "models": models, "profiles": {}}
+    own = {field: value for field in ("models", "seeds") if (value := getattr(profile, field)) is not None}
+    update = {"suite": f"{title}-{name}", "tasks": tasks, "profiles": {}, **own}
     return suite.model_copy(update=update).in_folder(suite.folder)

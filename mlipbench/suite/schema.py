@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -23,7 +23,7 @@ from mlipbench.suite.tasks import Tasks
 from mlipbench.units import energy_factor
 from mlipbench.yamlfile import no_credentials
 
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 _CARD_ONLY = frozenset({"adapter", "arguments", "calculator", "checkpoint", "environment", "kwargs", "python"})
 
 
@@ -55,7 +55,7 @@ class ModelChoice(Part):
     """
 
     name: str
-    variant: Annotated[str, Field(pattern=_NAME)] | None = None
+    variant: Annotated[str, Field(pattern=NAME)] | None = None
     recipe: str | None = None
     precision: Literal["float32", "float64"] | None = None
     device: str | None = None
@@ -134,6 +134,7 @@ def _as_choice(value: object) -> object:
     return {"name": value} if isinstance(value, str) else value
 
 
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0, le=MAX_SEED)], ...], Field(min_length=1)]
 Models = Annotated[tuple[Annotated[ModelChoice, BeforeValidator(_as_choice)], ...], Field(min_length=1)]
 
 
@@ -143,13 +144,13 @@ class Profile(Part):
     Attributes:
         data: ``mini`` for the embedded datasets; None for the suite's.
         models: Models in place of the suite's; None keeps those.
+        seeds: Seeds in place of the suite's; None keeps those.
         tasks: Parameters of tasks in place of the suite's, by task.
     """
 
     data: Literal["mini"] | None = None
-    models: Annotated[tuple[Annotated[ModelChoice, BeforeValidator(_as_choice)], ...], Field(min_length=1)] | None = (
-        None
-    )
+    models: Models | None = None
+    seeds: Seeds | None = None
     tasks: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
@@ -169,15 +170,15 @@ class Suite(Part):
         profiles: Other ways to run it, by name.
     """
 
-    suite: Annotated[str, Field(pattern=_NAME)]
+    suite: Annotated[str, Field(pattern=NAME)]
     version: Annotated[int, Field(ge=1)]
     description: str = ""
     models: Models
-    datasets: Annotated[dict[Annotated[str, Field(pattern=_NAME)], DatasetChoice], Field(min_length=1)]
+    datasets: Annotated[dict[Annotated[str, Field(pattern=NAME)], DatasetChoice], Field(min_length=1)]
     tasks: Tasks
     units: tuple[EnergyUnit, ...] = ()
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0, le=MAX_SEED)], ...], Field(min_length=1)] = (0,)
-    profiles: dict[Annotated[str, Field(pattern=_NAME)], Profile] = Field(default_factory=dict)
+    seeds: Seeds = (0,)
+    profiles: dict[Annotated[str, Field(pattern=NAME)], Profile] = Field(default_factory=dict)
 
     _folder: Path = PrivateAttr(default=Path())
 

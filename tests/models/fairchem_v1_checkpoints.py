@@ -139,12 +139,12 @@ MODELS: dict[str, dict[str, Any]] = {
 NORMALIZERS = {"energy": {"mean": -0.7, "rmsd": 2.2}, "forces": {"mean": 0.0, "rmsd": 0.4}}
 
 
-def make_checkpoint(name: str) -> dict[str, Any]:
+def make_checkpoint(name: str, **changes: Any) -> dict[str, Any]:
     """Return a checkpoint of the architecture with the name of its card; `load_package` has to come first."""
     from fairchem.core.common.registry import registry
 
     torch.manual_seed(0)
-    options = dict(MODELS[name])
+    options = MODELS[name] | changes
     model = registry.get_model_class(options.pop("name"))(**options)
     with torch.no_grad():
         for weights in model.parameters():  # some output layers start at zero
@@ -152,7 +152,7 @@ def make_checkpoint(name: str) -> dict[str, Any]:
                 weights.normal_(std=0.1)
     config = {
         "trainer": "ocp",
-        "model": dict(MODELS[name]),
+        "model": MODELS[name] | changes,
         "dataset": {"src": "nowhere"},
         "task": {},
         "outputs": {
@@ -173,7 +173,7 @@ def make_checkpoint(name: str) -> dict[str, Any]:
     return {"state_dict": model.state_dict(), "config": config, "normalizers": normalizers}
 
 
-def save_checkpoint(path: Path, name: str) -> Path:
+def save_checkpoint(path: Path, name: str, **changes: Any) -> Path:
     """Write such a checkpoint."""
-    torch.save(make_checkpoint(name), path)
+    torch.save(make_checkpoint(name, **changes), path)
     return path

@@ -35,7 +35,7 @@ import torch  # noqa: E402
 from ase import Atoms  # noqa: E402
 from ase.build import bulk, molecule  # noqa: E402
 from fairchem_checkpoints import make_checkpoint, save_checkpoint  # noqa: E402
-from model_frames import ALL, MOST, assert_close, cost_facts, expected, periodic, slab  # noqa: E402
+from model_frames import ALL, MOST, assert_close, cost_facts, expected, periodic, rattled, slab  # noqa: E402
 
 from mlipbench.adapters.fairchem import FairchemAdapter  # noqa: E402
 from mlipbench.errors import ConfigError, PrerequisiteError  # noqa: E402
@@ -127,6 +127,23 @@ def test_the_stress_equals_the_calculators(pair):
         atoms.calc = calculator
         np.testing.assert_allclose(found.stress[index], atoms.get_stress(), rtol=0, atol=1e-6)
     assert np.abs(found.stress).max() > 1e-4
+
+
+def test_forces_of_a_mirror_image_are_others_and_those_of_a_rotated_molecule_are_not(pair):
+    """What `doctor` finds of UMA in `reflection`, by the package's calculator."""
+    adapter, calculator = pair
+    if adapter.task != "oc20" or adapter.dtype is not torch.float64:
+        pytest.skip("one case is enough: UMA in double precision")
+    atoms = rattled(molecule("CH3CH2OH"))
+    _, forces = expected(calculator, atoms)
+    turn, mirror = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]), np.diag([-1.0, 1, 1])
+    found = []
+    for matrix in (turn, mirror):
+        moved = atoms.copy()
+        moved.positions = atoms.positions @ matrix.T
+        found.append(np.abs(expected(calculator, moved)[1] - forces @ matrix.T).max() / np.abs(forces).max())
+    assert found[0] < 1e-6
+    assert found[1] > 1e-3
 
 
 def test_the_result_does_not_depend_on_batch_mates(pair):

@@ -118,6 +118,23 @@ def test_the_result_does_not_depend_on_batch_mates(pair):
         assert_close(together, batch, index, alone.energy[0], alone.forces, scale)
 
 
+@pytest.mark.parametrize(("cap", "changes"), [(50, True), (500, False)])
+def test_a_cap_that_cuts_a_shell_is_what_the_order_of_atoms_and_the_cell_change(folder, cap, changes):
+    """What `doctor` finds of GemNet in `permutation` and `tiny_cell`, by the package's calculator.
+
+    An atom of fcc copper has 78 neighbours within 6 Å, in shells of 12, 6, 24, 12 and 24.
+    """
+    from fairchem.core.common.relaxation.ase_utils import OCPCalculator
+
+    path = save_checkpoint(folder / f"cap-{cap}.pt", "gemnet-dt", max_neighbors=cap)
+    calculator = OCPCalculator(checkpoint_path=path, cpu=True, seed=0)
+    crystal = bulk("Cu", cubic=True) * (2, 2, 2)
+    mixed = crystal[np.random.default_rng(0).permutation(len(crystal))]
+    cell, ordered, other = (expected(calculator, atoms)[0] / len(atoms) for atoms in (bulk("Cu"), crystal, mixed))
+    assert (abs(ordered - other) > 1e-5 * abs(ordered)) is changes
+    assert (abs(ordered - cell) > 1e-5 * abs(ordered)) is changes
+
+
 @pytest.mark.usefixtures("two_threads")
 def test_calls_repeat_exactly_and_leave_inputs_and_random_numbers_alone(pair):
     name, adapter, _ = pair
