@@ -212,7 +212,7 @@ def _resolved(checkpoint: str) -> Iterator[Path]:
     from nequip.model.saved_models.load_utils import _get_model_file_path
     from nequip.utils.model_repository import ModelNotFoundError, NequIPNetAPIClient
 
-    demand(checkpoint, NequIPNetAPIClient.BASE_URL, "a file of your own, and name that in the card")
+    demand(checkpoint, NequIPNetAPIClient.BASE_URL, "a file whose path the card names")
     try:
         with _get_model_file_path(checkpoint) as path:
             yield path

@@ -112,7 +112,7 @@ def _write_model(
     from mlipbench.report.table import build_tables
     from mlipbench.store.diagnoses import read_diagnoses
 
-    diagnoses = list(read_diagnoses(results, model, problems))
+    diagnoses = [found for found in read_diagnoses(results, problems) if found.is_of(model)]
     sheet = build_sheet(model, records, build_tables(records, problems), diagnoses)
     files = write_sheet(sheet, directory)
     complain(problems)
@@ -136,9 +136,7 @@ def _write_zoo(
     cards = [load_card(name) for name in card_names()]
     found = {card.environment: family_package(card.environment) for card in cards}
     packages = {name: package for name, package in found.items() if package is not None}
-    seen: list[MlipbenchError] = []
-    diagnoses = {card.name: list(read_diagnoses(results, card.name, seen)) for card in cards}
-    problems += {str(problem): problem for problem in seen}.values()
+    diagnoses = list(read_diagnoses(results, problems))
     path = directory / "zoo.md"
     write_atomically(path, to_markdown(cards, packages, records, diagnoses).encode())
     complain(problems)

@@ -54,13 +54,16 @@ class DiagnosisRecord(Record):
     failed: int
     checks: list[CheckRecord]
 
+    def is_of(self, model: str) -> bool:
+        """Return whether a model was examined, or a checkpoint of the network of its name."""
+        return model in {self.model, self.network}
 
-def read_diagnoses(results: Path, model: str, problems: list[MlipbenchError]) -> Iterator[DiagnosisRecord]:
-    """Yield what doctor found of a model, or of checkpoints of a network, from all JSON files of the folder ``doctor``.
+
+def read_diagnoses(results: Path, problems: list[MlipbenchError]) -> Iterator[DiagnosisRecord]:
+    """Yield what doctor found, from all JSON files of the folder ``doctor``.
 
     Args:
         results: The results directory.
-        model: Name of the model.
         problems: Takes what is wrong with files, which are left out then.
     """
     for path in sorted((results / FOLDER).glob("*.json")):
@@ -69,5 +72,4 @@ def read_diagnoses(results: Path, model: str, problems: list[MlipbenchError]) ->
         except MlipbenchError as error:
             problems.append(error)
             continue
-        if model in {found.model, found.network}:
-            yield found
+        yield found

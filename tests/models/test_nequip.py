@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("nequip", reason="needs the package nequip")
 pytestmark = [
     pytest.mark.nequip,
-    pytest.mark.timeout(900),  # importing the package takes ten seconds on an idle machine
+    pytest.mark.timeout(900),
     pytest.mark.filterwarnings("ignore::UserWarning"),  # what the package and e3nn say of the package's own code
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),

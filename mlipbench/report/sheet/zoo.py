@@ -33,7 +33,7 @@ def to_markdown(
     cards: Iterable[ModelCard],
     packages: Mapping[str, str],
     records: Sequence[RunRecord],
-    diagnoses: Mapping[str, Sequence[DiagnosisRecord]],
+    diagnoses: Sequence[DiagnosisRecord],
 ) -> str:
     """Return the page as Markdown, a table for each environment.
 
@@ -41,12 +41,13 @@ def to_markdown(
         cards: Of all models.
         packages: Name and version of the package of an environment; mlipbench itself where there is none.
         records: What `collect` found.
-        diagnoses: What doctor found, by name of the model.
+        diagnoses: What doctor found.
     """
     groups: dict[str, list[tuple[str, ...]]] = {}
     for card in sorted(cards, key=lambda card: card.name):
         runs = [run for run in records if run.model == card.name and run.source is Source.MEASURED]
-        groups.setdefault(card.environment, []).append(_row(card, runs, diagnoses.get(card.name, ())))
+        examined = [found for found in diagnoses if found.is_of(card.name)]
+        groups.setdefault(card.environment, []).append(_row(card, runs, examined))
     parts = [_TITLE, _WORDS]
     for environment, rows in sorted(groups.items()):
         parts.append(f"## {escape_markdown(environment)}: {escape_markdown(packages.get(environment, _OWN))}")
