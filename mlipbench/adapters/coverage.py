@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from mlipbench.elements import SYMBOLS
-from mlipbench.models.interface import Predictions
+from mlipbench.models.interface import Predictions, Property
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,6 +70,15 @@ class Coverage:
     def select(self, batch: StructureBatch) -> StructureBatch:
         """Return the structures of the batch that go through the model."""
         return batch.select(self.kept) if self.reasons else batch
+
+    def nothing(self, properties: frozenset[Property]) -> Predictions:
+        """Return the rows of a batch of which no structure goes through the model.
+
+        Args:
+            properties: What is asked for.
+        """
+        forces = np.zeros((0, 3)) if Property.FORCES in properties else None
+        return self.predictions(np.zeros(0), forces, np.zeros((0, 3, 3)) if Property.STRESS in properties else None)
 
     def predictions(
         self, energy: FloatArray, forces: FloatArray | None = None, virial: FloatArray | None = None

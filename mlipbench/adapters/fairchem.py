@@ -18,6 +18,7 @@ import numpy as np
 from mlipbench.adapters.coverage import Coverage
 from mlipbench.adapters.fairchem_names import find_file
 from mlipbench.adapters.patching import repeatable
+from mlipbench.adapters.tensors import host
 from mlipbench.adapters.weights import UNREADABLE, checked, frozen, unreadable
 from mlipbench.adapters.wrapping import wrapped
 from mlipbench.errors import ConfigError, PrerequisiteError
@@ -133,12 +134,11 @@ class FairchemAdapter(Adapter):
         if not {str(wanted) for wanted in properties} <= offered:
             raise ConfigError(f"the task {self.task!r} predicts {', '.join(sorted(offered))} only")
         if prepared.data is None:
-            found = {"energy": np.zeros(0), "forces": np.zeros((0, 3)), "stress": np.zeros((0, 9))}
-        else:
-            with repeatable(self.seed, self.unit.device):
-                output = self.unit.predict(prepared.data)
-            found = {name: _host(values) for name, values in output.items()}
-            self._check_settings()
+            return prepared.coverage.nothing(properties)
+        with repeatable(self.seed, self.unit.device):
+            output = self.unit.predict(prepared.data)
+        found = {name: host(values) for name, values in output.items()}
+        self._check_settings()
         virial = None
         if Property.STRESS in properties:
             virial = found["stress"].reshape(-1, 3, 3) * prepared.volumes[:, None, None]
@@ -276,10 +276,3 @@ def _task(unit: Any, wanted: object) -> str:
         problem = "a task has to be named" if wanted is None else f"the checkpoint has no task {wanted!r}"
         raise ConfigError(problem, where="kwargs.task_name", remedy=f"known: {', '.join(known)}")
     return str(wanted)
-
-
-def _host(values: torch.Tensor) -> FloatArray:
-    import torch
-
-    array: FloatArray = values.detach().to(device="cpu", dtype=torch.float64).numpy()
-    return array

@@ -21,6 +21,7 @@ from mlipbench.adapters.coverage import Coverage
 from mlipbench.adapters.fairchem_v1_graph import Limits, find_edges, graph_data, one_structure_at_a_time
 from mlipbench.adapters.fairchem_v1_names import find_file
 from mlipbench.adapters.patching import repeatable, replaced
+from mlipbench.adapters.tensors import host
 from mlipbench.adapters.weights import UNREADABLE, checked, frozen, load_pickle, unreadable
 from mlipbench.adapters.wrapping import wrapped
 from mlipbench.errors import ConfigError, PrerequisiteError
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from mlipbench.adapters.fairchem_v1_graph import Edges
     from mlipbench.models.interface import LoadRequest
     from mlipbench.structures import StructureBatch
-    from mlipbench.typing import BoolArray, FloatArray, IntArray
+    from mlipbench.typing import BoolArray, IntArray
 
 _PARTS: Final = ("state_dict", "config", "normalizers")
 # by how the name of a network's class begins
@@ -144,11 +145,11 @@ class FairchemV1Adapter(Adapter):
             raise ConfigError("the models of fairchem-core 1 predict no stress here")
         forces = Property.FORCES in properties
         if not prepared.batch.n_structures:
-            return prepared.coverage.predictions(np.zeros(0), np.zeros((0, 3)) if forces else None)
+            return prepared.coverage.nothing(properties)
         with self._run_on(prepared) as arrays:
             output = self.trainer.predict(Batch(**arrays), per_image=False, disable_tqdm=True)
         return prepared.coverage.predictions(
-            _host(output["energy"]).reshape(-1), _host(output["forces"]).reshape(-1, 3) if forces else None
+            host(output["energy"]).reshape(-1), host(output["forces"]).reshape(-1, 3) if forces else None
         )
 
     def n_edges(self, prepared: _Prepared) -> int:
@@ -334,10 +335,3 @@ def _known_elements(model: Any, path: Path) -> BoolArray:
         raise ConfigError(f"{type(model).__name__} has no embedding of elements", file=path)
     known[0] = False
     return known
-
-
-def _host(values: torch.Tensor) -> FloatArray:
-    import torch
-
-    array: FloatArray = values.detach().to(device="cpu", dtype=torch.float64).numpy()
-    return array

@@ -19,6 +19,7 @@ import numpy as np
 from mlipbench.adapters.coverage import Coverage
 from mlipbench.adapters.mace_names import find_file
 from mlipbench.adapters.patching import repeatable
+from mlipbench.adapters.tensors import PreparedArrays, floats, host, indices
 from mlipbench.adapters.weights import checked, frozen, load_pickle
 from mlipbench.elements import SYMBOLS
 from mlipbench.errors import ConfigError, PrerequisiteError
@@ -34,24 +35,11 @@ if TYPE_CHECKING:
     from mlipbench.models.interface import LoadRequest
     from mlipbench.structures import StructureBatch
     from mlipbench.structures.neighbors import NeighborList
-    from mlipbench.typing import BoolArray, FloatArray
+    from mlipbench.typing import BoolArray
 
 _UNSAFE_LOADING: Final = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 _ARGUMENTS: Final = frozenset({"family", "head"})
 _FEATURES: Final = ("total_charge", "total_spin")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Prepared:
-    """A batch on the device.
-
-    Attributes:
-        coverage: Which structures it holds.
-        arrays: What the network takes.
-    """
-
-    coverage: Coverage
-    arrays: dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,11 +110,11 @@ class MaceAdapter(Adapter):
         """Return the network."""
         return self.model
 
-    def n_edges(self, prepared: _Prepared) -> int:
+    def n_edges(self, prepared: PreparedArrays) -> int:
         """Return the number of edges."""
         return int(prepared.arrays["edge_index"].shape[1])
 
-    def differentiable(self, prepared: _Prepared) -> tuple[torch.Tensor, ...]:
+    def differentiable(self, prepared: PreparedArrays) -> tuple[torch.Tensor, ...]:
         """Return the energies."""
         with repeatable(0, self.device):
             return (self.model(dict(prepared.arrays), compute_force=False)["energy"],)
@@ -136,7 +124,7 @@ class MaceAdapter(Adapter):
         """The network's cutoff, Å."""
         return float(self.model.r_max)
 
-    def prepare(self, batch: StructureBatch, neighbors: NeighborList | None = None) -> _Prepared:
+    def prepare(self, batch: StructureBatch, neighbors: NeighborList | None = None) -> PreparedArrays:
         """Search the neighbours in float64, unless a list is given, and lay out the arrays."""
         coverage = self._coverage(batch)
         taken = coverage.select(batch)
@@ -149,41 +137,38 @@ class MaceAdapter(Adapter):
             own = slice(edges.offsets[s], edges.offsets[s + 1])
             shifts[own] = edges.shifts[own] @ taken.cell[s]
         arrays = {
-            "positions": self._floats(taken.positions),
-            "cell": self._floats(taken.cell.reshape(-1, 3)),
-            "shifts": self._floats(shifts),
-            "unit_shifts": self._floats(edges.shifts),
-            "edge_index": self._indices(np.stack([edges.i, edges.j])),
-            "batch": self._indices(taken.structure_index),
-            "ptr": self._indices(taken.offsets),
-            "head": self._indices(np.full(taken.n_structures, self.head)),
+            "positions": floats(taken.positions, self.device, self.dtype),
+            "cell": floats(taken.cell.reshape(-1, 3), self.device, self.dtype),
+            "shifts": floats(shifts, self.device, self.dtype),
+            "unit_shifts": floats(edges.shifts, self.device, self.dtype),
+            "edge_index": indices(np.stack([edges.i, edges.j]), self.device),
+            "batch": indices(taken.structure_index, self.device),
+            "ptr": indices(taken.offsets, self.device),
+            "head": indices(np.full(taken.n_structures, self.head), self.device),
             "node_attrs": self._one_hot(self.rows[taken.numbers]),
         }
         for name, values in zip(_FEATURES, (taken.charge, taken.spin), strict=True):
             if values is not None:
-                arrays[name] = self._floats(values)
-        return _Prepared(coverage, arrays)
+                arrays[name] = floats(values, self.device, self.dtype)
+        return PreparedArrays(coverage, arrays)
 
-    def forward(self, prepared: _Prepared, properties: frozenset[Property]) -> Predictions:
+    def forward(self, prepared: PreparedArrays, properties: frozenset[Property]) -> Predictions:
         """Run the network once, and once backwards if forces or stress are asked for."""
         import torch
 
         forces, stress = Property.FORCES in properties, Property.STRESS in properties
         n_structures, n_atoms = len(prepared.arrays["head"]), len(prepared.arrays["positions"])
         if not n_structures:
-            nothing = np.zeros((0, 3))
-            return prepared.coverage.predictions(
-                np.zeros(0), nothing if forces else None, np.zeros((0, 3, 3)) if stress else None
-            )
+            return prepared.coverage.nothing(properties)
         # the network marks the positions it is given and replaces entries of the dictionary
         arrays = {**prepared.arrays, "positions": prepared.arrays["positions"].detach()}
         with repeatable(0, self.device), torch.set_grad_enabled(forces or stress):
             output = self.model(arrays, compute_force=forces or stress, compute_virials=stress)
         virial = None
         if stress:  # without any edge the network returns one zero matrix for all
-            virial = np.broadcast_to(-_host(output["virials"]), (n_structures, 3, 3))
-        found = _host(output["forces"]).reshape(n_atoms, 3) if forces else None
-        return prepared.coverage.predictions(_host(output["energy"]), found, virial)
+            virial = np.broadcast_to(-host(output["virials"]), (n_structures, 3, 3))
+        found = host(output["forces"]).reshape(n_atoms, 3) if forces else None
+        return prepared.coverage.predictions(host(output["energy"]), found, virial)
 
     def _coverage(self, batch: StructureBatch) -> Coverage:
         coverage = Coverage.of(batch)
@@ -196,20 +181,10 @@ class MaceAdapter(Adapter):
                 coverage.without(np.flatnonzero(absent), f"the model needs the {column} of the structure")
         return coverage
 
-    def _floats(self, values: Any) -> torch.Tensor:
-        import torch
-
-        return torch.from_numpy(np.array(values, dtype=np.float64)).to(device=self.device, dtype=self.dtype)
-
-    def _indices(self, values: Any) -> torch.Tensor:
-        import torch
-
-        return torch.from_numpy(np.array(values, dtype=np.int64)).to(self.device)
-
     def _one_hot(self, rows: Any) -> torch.Tensor:
         import torch
 
-        return torch.nn.functional.one_hot(self._indices(rows), len(self.model.atomic_numbers)).to(self.dtype)
+        return torch.nn.functional.one_hot(indices(rows, self.device), len(self.model.atomic_numbers)).to(self.dtype)
 
 
 @contextlib.contextmanager
@@ -248,10 +223,3 @@ def _head(model: Any, wanted: object) -> int:
     if wanted not in heads:
         raise ConfigError(f"the model has no head {wanted!r}", where="kwargs.head", remedy=f"known: {', '.join(heads)}")
     return heads.index(wanted)
-
-
-def _host(values: torch.Tensor) -> FloatArray:
-    import torch
-
-    array: FloatArray = values.detach().to(device="cpu", dtype=torch.float64).numpy()
-    return array

@@ -17,6 +17,7 @@ import numpy as np
 
 from mlipbench.adapters.coverage import Coverage
 from mlipbench.adapters.patching import repeatable, replaced
+from mlipbench.adapters.tensors import PreparedArrays, floats, host, indices
 from mlipbench.adapters.weights import UNREADABLE, checked, demand, frozen, load_pickle, missing, the_file, unreadable
 from mlipbench.elements import SYMBOLS
 from mlipbench.errors import ConfigError, PrerequisiteError
@@ -31,24 +32,11 @@ if TYPE_CHECKING:
     from mlipbench.models.interface import LoadRequest
     from mlipbench.structures import StructureBatch
     from mlipbench.structures.neighbors import NeighborList
-    from mlipbench.typing import FloatArray, IntArray
+    from mlipbench.typing import IntArray
 
 HOST: Final = "nequip.net:"
 _PACKAGED: Final = ".nequip.zip"
 _KIND: Final = "a NequIP model"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Prepared:
-    """A batch on the device.
-
-    Attributes:
-        coverage: Which structures it holds.
-        arrays: What the network takes.
-    """
-
-    coverage: Coverage
-    arrays: dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,11 +89,11 @@ class NequipAdapter(Adapter):
         """Return the network."""
         return self.model
 
-    def n_edges(self, prepared: _Prepared) -> int:
+    def n_edges(self, prepared: PreparedArrays) -> int:
         """Return the number of edges within the largest cutoff."""
         return int(prepared.arrays["edge_index"].shape[1])
 
-    def differentiable(self, prepared: _Prepared) -> tuple[torch.Tensor, ...]:
+    def differentiable(self, prepared: PreparedArrays) -> tuple[torch.Tensor, ...]:
         """Return the energies."""
         return (self._run(prepared, derivatives=False)["total_energy"],)
 
@@ -114,7 +102,7 @@ class NequipAdapter(Adapter):
         """The network's cutoff, the largest where pairs of elements have their own, Å."""
         return float(self.model.metadata["r_max"])
 
-    def prepare(self, batch: StructureBatch, neighbors: NeighborList | None = None) -> _Prepared:
+    def prepare(self, batch: StructureBatch, neighbors: NeighborList | None = None) -> PreparedArrays:
         """Search the neighbours, unless a list is given, and lay out the arrays."""
         coverage = Coverage.of(batch)
         coverage.without_elements(batch, self.rows >= 0, "the model")
@@ -124,32 +112,29 @@ class NequipAdapter(Adapter):
         else:
             edges = within(neighbors, taken, self.cutoff)
         arrays = {
-            "pos": self._floats(taken.positions),
-            "cell": self._floats(taken.cell),
-            "edge_index": self._indices(np.stack([edges.i, edges.j])),
-            "edge_cell_shift": self._floats(edges.shifts),
-            "atom_types": self._indices(self.rows[taken.numbers]),
-            "batch": self._indices(taken.structure_index),
-            "num_atoms": self._indices(taken.counts),
+            "pos": floats(taken.positions, self.device),
+            "cell": floats(taken.cell, self.device),
+            "edge_index": indices(np.stack([edges.i, edges.j]), self.device),
+            "edge_cell_shift": floats(edges.shifts, self.device),
+            "atom_types": indices(self.rows[taken.numbers], self.device),
+            "batch": indices(taken.structure_index, self.device),
+            "num_atoms": indices(taken.counts, self.device),
         }
-        return _Prepared(coverage, arrays)
+        return PreparedArrays(coverage, arrays)
 
-    def forward(self, prepared: _Prepared, properties: frozenset[Property]) -> Predictions:
+    def forward(self, prepared: PreparedArrays, properties: frozenset[Property]) -> Predictions:
         """Run the network once, and once backwards if forces or stress are asked for."""
         forces, stress = Property.FORCES in properties, Property.STRESS in properties
         if not len(prepared.arrays["num_atoms"]):
-            nothing = np.zeros((0, 3))
-            return prepared.coverage.predictions(
-                np.zeros(0), nothing if forces else None, np.zeros((0, 3, 3)) if stress else None
-            )
+            return prepared.coverage.nothing(properties)
         output = self._run(prepared, derivatives=forces or stress)
         return prepared.coverage.predictions(
-            _host(output["total_energy"]).reshape(-1),
-            _host(output["forces"]) if forces else None,
-            -_host(output["virial"]) if stress else None,
+            host(output["total_energy"]).reshape(-1),
+            host(output["forces"]) if forces else None,
+            -host(output["virial"]) if stress else None,
         )
 
-    def _run(self, prepared: _Prepared, *, derivatives: bool) -> dict[str, Any]:
+    def _run(self, prepared: PreparedArrays, *, derivatives: bool) -> dict[str, Any]:
         """Return what the network returns, under the default precision that its package runs it in."""
         from nequip.utils.dtype import torch_default_dtype
         from nequip.utils.global_dtype import _GLOBAL_DTYPE
@@ -164,16 +149,6 @@ class NequipAdapter(Adapter):
                     stack.enter_context(replaced(module, "do_derivatives", derivatives))
             output: dict[str, Any] = self.model(arrays)
         return output
-
-    def _floats(self, values: Any) -> torch.Tensor:
-        import torch
-
-        return torch.from_numpy(np.array(values, dtype=np.float64)).to(self.device)
-
-    def _indices(self, values: Any) -> torch.Tensor:
-        import torch
-
-        return torch.from_numpy(np.array(values, dtype=np.int64)).to(self.device)
 
 
 @contextlib.contextmanager
@@ -269,10 +244,3 @@ def _rows(types: list[str], path: Path) -> IntArray:
             raise ConfigError(f"its type {name!r} is no element", file=path, remedy="types have to be named by symbols")
         rows[SYMBOLS.index(name)] = place
     return rows
-
-
-def _host(values: torch.Tensor) -> FloatArray:
-    import torch
-
-    array: FloatArray = values.detach().to(device="cpu", dtype=torch.float64).numpy()
-    return array

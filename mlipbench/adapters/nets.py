@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from mlipbench.adapters.reference import ReferenceEnergies
+from mlipbench.adapters.tensors import host
 from mlipbench.elements import SYMBOLS
 from mlipbench.errors import ConfigError, PrerequisiteError
 from mlipbench.models.interface import Adapter, Predictions, Property
@@ -133,11 +134,11 @@ class NetsAdapter(Adapter):
         forces, stress = Property.FORCES in properties, Property.STRESS in properties
         with torch.no_grad():
             output = self._call(prepared.graph, forces=forces, stress=stress)
-        found = {"energy": _host(output.energy) + prepared.reference}
+        found = {"energy": host(output.energy) + prepared.reference}
         if output.forces is not None:
-            found["forces"] = _host(output.forces)
+            found["forces"] = host(output.forces)
         if output.stress is not None:
-            found["stress"] = np.stack([_host(output.stress)[:, i, j] for i, j in _VOIGT], axis=1)
+            found["stress"] = np.stack([host(output.stress)[:, i, j] for i, j in _VOIGT], axis=1)
         if prepared.covered.all():
             return Predictions(found["energy"], found.get("forces"), found.get("stress"))
         spread = {}
@@ -206,9 +207,3 @@ def _settings(request: LoadRequest) -> Settings:
             remedy="install one, name it in CXX, or leave out the setting `compile`",
         )
     return Settings(dtype, device, compiled)
-
-
-def _host(values: torch.Tensor) -> FloatArray:
-    """Return a tensor in float64 and host memory."""
-    array: FloatArray = values.detach().to(device="cpu", dtype=torch.float64).numpy()
-    return array
