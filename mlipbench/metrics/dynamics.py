@@ -117,7 +117,7 @@ def mean_estimate(values: FloatArray, why: str = "nothing could be computed") ->
         return Estimate(None, None, None, 0, said or "there is no replica")
     mean = float(np.mean(known))
     if n < FEWEST_REPLICAS:
-        few = f"{n} replicas are too few for an interval"
+        few = f"too few replicas for an interval: {n}"
         return Estimate(mean, None, None, n, f"{said}; {few}" if said else few)
     half = half_width(known)
     return Estimate(mean, max(mean - half, 0.0), mean + half, n, said)

@@ -43,7 +43,7 @@ def test_what_cannot_be_negative_is_cut_at_zero_and_replicas_without_a_value_are
     found = mean_estimate(np.array([0.0, 0.0, 3.0, np.nan]), "why")
     assert found.low == 0.0
     assert found.reason == "1 of 4 replicas have no value: why"
-    assert mean_estimate(np.array([1.0, 2.0])).reason == "2 replicas are too few for an interval"
+    assert mean_estimate(np.array([1.0, 2.0])).reason == "too few replicas for an interval: 2"
     assert mean_estimate(np.full(3, np.nan)).value is None
 
 

@@ -56,7 +56,7 @@ def test_few_rounds_and_calls_without_time() -> None:
     few = call_change("latency_p50", calls([1.0] * 5, REFERENCE[:5]), calls([2.0] * 5, REFERENCE[:5]))
     assert few.p is None
     assert few.relative == (pytest.approx(1.0), None, None)
-    assert few.reason == "5 rounds are too few for an interval"
+    assert few.reason == "too few rounds for an interval: 5"
     none = call_change("latency_p50", calls([0.0] * 6, REFERENCE), calls([1.0] * 6, REFERENCE))
     assert none.difference is None
     assert call_change("latency_energy", calls([1.0], [0.1]), calls([1.0], [0.1])).difference is None

@@ -7,6 +7,7 @@ from mlipbench.cost import Call, ParityFacts, Stage
 from mlipbench.metrics.cost_columns import Costs, nothing
 from mlipbench.metrics.definition import evaluate
 from mlipbench.metrics.parity import PARITY_METRICS
+from mlipbench.metrics.timings import ONE_WORKER
 
 FACTS = ParityFacts("the variant fp64", 1e-5, 2e-4, 32, 3e-3, 4, 0.01, "fp64")
 
@@ -36,7 +37,7 @@ def test_the_speed_up_is_that_of_paired_rounds():
     found = value("speed_up", costs(FACTS, own, 2.5 * own))
     assert found.value == pytest.approx(2.5)
     assert (found.ci_low, found.ci_high) == (pytest.approx(2.5), pytest.approx(2.5))
-    assert found.reason == "over the variant fp64"
+    assert found.reason == f"over the variant fp64; {ONE_WORKER}"
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def test_a_percentile_that_few_calls_reach_is_blank():
 def test_a_median_of_few_rounds_has_no_interval():
     found = percentile(np.array([3.0, 1.0, 2.0]), np.arange(3), 0.5)
     assert (found.value, found.low, found.high) == (2.0, None, None)
-    assert found.reason == "3 rounds are too few for an interval"
+    assert found.reason == "too few rounds for an interval: 3"
     assert percentile(np.zeros(0), np.zeros(0, dtype=np.int64), 0.5).value is None
 
 
