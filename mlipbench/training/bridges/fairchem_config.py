@@ -23,21 +23,19 @@ _SMALL: Final[Mapping[str, Any]] = {
     "cutoff": 6.0,
     "max_neighbors": 300,
 }
+# configs/uma/training_release/backbone/K4L2.yaml of fairchem-core 2, but with one dataset and without dropout; without
+# its experts it is the small eSEN of OMol25
+_K4L2: Final[Mapping[str, Any]] = {
+    **_SMALL,
+    "sphere_channels": 128,
+    "hidden_channels": 128,
+    "edge_channels": 128,
+    "num_layers": 4,
+    "ff_type": "spectral",
+}
 _PRESETS: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
-    "esen": {"small": _SMALL},
-    "uma": {
-        "small": {**_SMALL, "num_experts": 4},
-        # configs/uma/training_release/backbone/K4L2.yaml of fairchem-core 2, but with one dataset and without dropout
-        "uma-s": {
-            **_SMALL,
-            "sphere_channels": 128,
-            "hidden_channels": 128,
-            "edge_channels": 128,
-            "num_layers": 4,
-            "num_experts": 32,
-            "ff_type": "spectral",
-        },
-    },
+    "esen": {"small": _SMALL, "esen-sm": _K4L2},
+    "uma": {"small": {**_SMALL, "num_experts": 4}, "uma-s": {**_K4L2, "num_experts": 32}},
 }
 _FIXED: Final[Mapping[str, Any]] = {
     "max_num_elements": 100,

@@ -1,4 +1,4 @@
-"""Training of GemNet-dT by ``fairchem.core.trainers.OCPTrainer`` of fairchem-core 1.10.
+"""Training of GemNet, EquiformerV2, eSCN and SCN by ``fairchem.core.trainers.OCPTrainer`` of fairchem-core 1.10.
 
 Its loss, its schedules, its averages and its clipping are the recipe's, and so are its steps, but that it ends with an
 epoch.
@@ -19,7 +19,8 @@ from mlipbench.adapters.stand_ins import provide
 from mlipbench.errors import WorkerError
 from mlipbench.recipe import Cosine, Exponential, Plateau
 from mlipbench.structures.neighbors import completed_cell
-from mlipbench.training.bridges.bridge import Bridge, Made, configuration
+from mlipbench.training.bridges.bridge import Bridge, Made
+from mlipbench.training.bridges.fairchem_v1_config import cutoff_of, model_config
 
 provide()
 
@@ -35,53 +36,6 @@ if TYPE_CHECKING:
     from mlipbench.training.data import LabelledStructures
     from mlipbench.typing import FloatArray
 
-_PRESETS: Final[dict[str, dict[str, Any]]] = {
-    "small": {
-        "num_spherical": 7,
-        "num_radial": 32,
-        "num_blocks": 3,
-        "emb_size_atom": 64,
-        "emb_size_edge": 64,
-        "emb_size_trip": 32,
-        "emb_size_rbf": 16,
-        "emb_size_cbf": 16,
-        "emb_size_bil_trip": 32,
-        "num_before_skip": 1,
-        "num_after_skip": 2,
-        "num_concat": 1,
-        "num_atom": 3,
-        "cutoff": 6.0,
-        "max_neighbors": 50,
-    },
-    # configs/oc20/s2ef/all/gemnet/gemnet-dT.yml of fairchem-core 1, but that edges are found and not stored, and that
-    # there are no fitted scale factors
-    "oc20": {
-        "num_spherical": 7,
-        "num_radial": 128,
-        "num_blocks": 3,
-        "emb_size_atom": 512,
-        "emb_size_edge": 512,
-        "emb_size_trip": 64,
-        "emb_size_rbf": 16,
-        "emb_size_cbf": 16,
-        "emb_size_bil_trip": 64,
-        "num_before_skip": 1,
-        "num_after_skip": 2,
-        "num_concat": 1,
-        "num_atom": 3,
-        "cutoff": 6.0,
-        "max_neighbors": 50,
-    },
-}
-_FIXED: Final = {
-    "name": "gemnet_t",
-    "regress_forces": True,
-    "direct_forces": True,
-    "otf_graph": True,
-    "use_pbc": True,
-    "extensive": True,
-    "scale_file": None,
-}
 _RUN: Final = "run"
 _EMPTY: Final = "numel() == 0"  # what torch says of the largest of no triplets
 _CHECKPOINT: Final = "checkpoint.pt"
@@ -91,24 +45,24 @@ _CONVERSIONS: Final = (
     "the loss is that of the recipe: coefficients are its weights, and nothing is normalised",
     "there are no element references; the energy reference of the recipe stands in for them",
     "a training ends with an epoch: steps are rounded up to whole ones",
-    "scale factors are not fitted",
+    "scale factors of GemNets are not fitted",
 )
 
 
 class FairchemV1Bridge(Bridge):
-    """Trains a GemNet-dT from its first weights."""
+    """Trains a network of fairchem-core 1.10 from its first weights."""
 
     needs_forces = True
 
     def __init__(self, job: TrainingJob, material: Material) -> None:
-        """Refuse presets and changes that GemNet does not know, and data without forces.
+        """Refuse networks, presets and changes that the package does not know, and data without forces.
 
         Raises:
             ConfigError: There is one.
         """
         super().__init__(job, material)
         recipe = job.recipe
-        self._config = {**_FIXED, **configuration(recipe, _PRESETS)}
+        self._config = model_config(job)
         n = material.train.n_structures
         self._batch = min(recipe.batch, n)
         self._per_epoch = -(-n // self._batch)
@@ -123,7 +77,7 @@ class FairchemV1Bridge(Bridge):
         """Train at one learning rate; a training that was killed goes on at its last validation."""
         folder.mkdir(parents=True, exist_ok=True)
         material, arguments = self.material, self.arguments(learning_rate)
-        cutoff = float(self._config["cutoff"])
+        cutoff = cutoff_of(self._config)
         parts = [
             examples(data, targets, cutoff)
             for data, targets in (

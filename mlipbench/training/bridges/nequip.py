@@ -40,6 +40,18 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
         "polynomial_cutoff_p": 6,
         "r_max": 5.0,
     },
+    # configs/lips/nequip/lips20k.yaml of MDSim, in the names of nequip 0.19
+    "lips": {
+        "num_layers": 6,
+        "l_max": 2,
+        "parity": True,
+        "num_features": 32,
+        "radial_mlp_depth": 3,
+        "radial_mlp_width": 64,
+        "num_bessels": 8,
+        "polynomial_cutoff_p": 6,
+        "r_max": 5.0,
+    },
 }
 _METRICS: Final = {"l1": "nequip.train.MeanAbsoluteError", "mse": "nequip.train.MeanSquaredError"}
 _BEST, _LAST = "best", "last"

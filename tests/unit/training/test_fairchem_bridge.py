@@ -194,6 +194,15 @@ def test_uma_s_has_the_published_sizes(split: Split, bridge: Any) -> None:
     assert sum(weight.numel() for weight in network.parameters()) == expected
 
 
+def test_esen_sm_has_the_published_size(split: Split, bridge: Any) -> None:
+    """6.3 million parameters, as the paper of OMol25 (arXiv 2505.08762) has it."""
+    import hydra
+
+    made = job(split, "esen", preset="esen-sm", changes={})
+    network = hydra.utils.instantiate({**bridge.model_config(made), "_recursive_": False})
+    assert round(sum(weight.numel() for weight in network.parameters()), -5) == 6_300_000
+
+
 def test_a_loss_that_is_no_number_is_told(split: Split, bridge: Any, tmp_path: Path) -> None:
     folder = tmp_path / "made"
     folder.mkdir()

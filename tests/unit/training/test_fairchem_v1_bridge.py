@@ -170,21 +170,61 @@ def test_step_times_are_those_of_whole_steps_without_validations(split: Split, b
     assert (found.p25, found.median, found.p75) == (1.0, 1.0, 1.0)
 
 
-def test_parameters_of_the_published_sizes_for_oc20(split: Split, bridge: Any) -> None:
-    from fairchem.core.models.gemnet.gemnet import GemNetT
+TINY = {
+    "gemnet-t": {"num_blocks": 1, "emb_size_atom": 8, "emb_size_edge": 8, "emb_size_trip": 4},
+    "gemnet-oc": {"num_blocks": 1, "emb_size_atom": 8, "emb_size_edge": 8, "qint_tags": [0, 1, 2]},
+    "equiformer-v2": {"num_layers": 1, "sphere_channels": 8, "attn_hidden_channels": 8, "edge_channels": 8},
+    "escn": {"num_layers": 1, "sphere_channels": 8, "hidden_channels": 8},
+    "scn": {"num_interactions": 1, "sphere_channels": 8, "sphere_channels_reduce": 8, "hidden_channels": 8},
+}
 
-    driven = bridge.FairchemV1Bridge(made := job(split, preset="oc20", changes={}), Material.of(made))
-    config = {name: value for name, value in driven.arguments(1e-3)["model"].items() if name != "name"}
+
+@pytest.mark.parametrize("net", TINY)
+def test_other_networks_train_and_predict(split: Split, bridge: Any, net: str, tmp_path: Path) -> None:
+    made = job(split, changes=TINY[net]).model_copy(update={"net": net})
+    record = trained(made, bridge.FairchemV1Bridge, tmp_path / "made", 1e-4)
+    assert [point.step for point in record.curve] == [3, 6, 9]
+
+
+def test_a_network_that_the_package_does_not_have_is_refused(split: Split, bridge: Any) -> None:
+    made = job(split).model_copy(update={"net": "gemnet-q"})
+    with pytest.raises(ConfigError, match="knows no network 'gemnet-q'; known: gemnet-t, gemnet-dt, gemnet-oc, "):
+        bridge.FairchemV1Bridge(made, Material.of(made))
+
+
+def published(split: Split, bridge: Any, net: str) -> int:
+    """Return how many parameters the package gives a network at its size for OC20."""
+    from fairchem.core.common.registry import registry
+
+    made = job(split, preset="oc20", changes={}).model_copy(update={"net": net})
+    config = dict(bridge.FairchemV1Bridge(made, Material.of(made)).arguments(1e-3)["model"])
+    bridge.setup_imports()
+    model = registry.get_model_class(config.pop("name"))(**config)
+    return sum(weight.numel() for weight in model.parameters())
+
+
+@pytest.mark.parametrize("net", ["gemnet-t", "gemnet-dt"])
+def test_parameters_of_gemnet_at_the_published_size(split: Split, bridge: Any, net: str) -> None:
     # by hand, for widths of 512 (atoms, edges), 64 (triplets), 16 (projected bases), 128 and 7 (bases), 83 elements
     square = 512 * 512
     bases = 3 * 16 * 128 + 7 * 128 * 16
     embeddings = 83 * 512 + 512 * (2 * 512 + 128)
     interaction = 20 * square + 2 * 16 * 512 + 64 * 16 * 64 + 3 * 512 * 64  # 20: 2 + 2 + 4 + 7 + 3 + 2
-    output = 14 * square + 2 * 16 * 512 + 2 * 512
-    scale_factors = 17  # of the published file
+    direct = 7 * square + 16 * 512 + 512  # what an output has for forces of its own
+    output = 7 * square + 16 * 512 + 512 + (direct if net == "gemnet-dt" else 0)
+    scale_factors = 3 * 3 + 4 * (2 if net == "gemnet-dt" else 1)  # 17 in the published file of GemNet-dT
     expected = bases + embeddings + 3 * interaction + 4 * output + scale_factors
-    assert expected == 31_671_825
-    assert sum(weight.numel() for weight in GemNetT(**config).parameters()) == expected
+    assert net != "gemnet-dt" or expected == 31_671_825
+    assert published(split, bridge, net) == expected
+
+
+@pytest.mark.parametrize(
+    ("net", "expected"),
+    [("gemnet-oc", 38_864_438), ("equiformer-v2", 31_058_690), ("escn", 51_844_608), ("scn", 168_921_090)],
+)
+def test_parameters_at_other_published_sizes(split: Split, bridge: Any, net: str, expected: int) -> None:
+    """What the package's classes have with its configurations for OC20; that of EquiformerV2 is called 31M."""
+    assert published(split, bridge, net) == expected
 
 
 def test_a_loss_that_is_no_number_is_told(split: Split, bridge: Any, tmp_path: Path) -> None:
