@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,7 +14,7 @@ from mlipbench.errors import ConfigError, PrerequisiteError
 from mlipbench.models.interface import Adapter, Predictions, Property
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from ase import Atoms
     from ase.calculators.calculator import BaseCalculator
@@ -25,9 +27,10 @@ if TYPE_CHECKING:
 class AseAdapter(Adapter):
     """Calls a calculator for one structure after the other.
 
-    The arguments of the card are ``calculator`` (``module:Class``, a subclass of ASE's base calculator) and
-    ``arguments`` (keyword arguments of the class). The energy is ASE's potential energy, where a calculator
-    distinguishes it from the free energy; forces ignore constraints.
+    The arguments of the card are ``calculator`` (``module:Class``, a subclass of ASE's base calculator), ``arguments``
+    (keyword arguments of the class) and ``pass`` (which of its keyword arguments take the ``checkpoint`` of the card,
+    and the ``device`` and the ``dtype`` of the row: without it the calculator is told none of them). The energy is
+    ASE's potential energy, where a calculator distinguishes it from the free energy; forces ignore constraints.
 
     Attributes:
         calculator: The calculator.
@@ -42,10 +45,11 @@ class AseAdapter(Adapter):
         """Import and build the calculator.
 
         Raises:
-            ConfigError: The arguments name no subclass of ASE's base calculator, or do not fit it.
+            ConfigError: The arguments name no subclass of ASE's base calculator, or do not fit it, or a checkpoint
+                does not reach it.
             PrerequisiteError: The module cannot be imported.
         """
-        target, arguments = _arguments(request.kwargs)
+        target, arguments = _arguments(request)
         kind = _calculator_class(target)
         try:
             calculator = kind(**arguments)
@@ -68,6 +72,7 @@ class AseAdapter(Adapter):
         if lacking:
             raise ConfigError(f"the calculator does not predict {', '.join(sorted(lacking))}")
         reasons = _without_volume(prepared) if Property.STRESS in properties else {}
+        reasons |= {s: "the structure holds no atoms" for s, atoms in enumerate(prepared) if not len(atoms)}
         energy = np.full(len(prepared), np.nan)
         stress = np.full((len(prepared), 6), np.nan)
         forces = [np.full((len(atoms), 3), np.nan) for atoms in prepared]
@@ -95,14 +100,37 @@ class AseAdapter(Adapter):
         return model if callable(getattr(model, "parameters", None)) else None
 
 
-def _arguments(kwargs: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    unknown = set(kwargs) - {"calculator", "arguments"}
+def _arguments(request: LoadRequest) -> tuple[str, dict[str, Any]]:
+    kwargs = request.kwargs
+    unknown = set(kwargs) - {"calculator", "arguments", "pass"}
     if unknown:
         raise ConfigError(f"the adapter 'ase' takes no argument {min(unknown)!r}", where="kwargs")
     target = kwargs.get("calculator")
     if not isinstance(target, str) or target.count(":") != 1:
         raise ConfigError(f"{target!r} is not of the form module:Class", where="kwargs.calculator")
-    return target, dict(kwargs.get("arguments") or {})
+    arguments, passed = dict(kwargs.get("arguments") or {}), _passed(request)
+    for name in arguments.keys() & passed.keys():
+        raise ConfigError(f"the argument {name!r} stands in kwargs.pass, too", where="kwargs.arguments")
+    return target, arguments | passed
+
+
+def _passed(request: LoadRequest) -> dict[str, Any]:
+    """Return what the card and the row say of the calculator, by the name of its argument."""
+    names = request.kwargs.get("pass") or {}
+    known = {"checkpoint": request.checkpoint, "device": request.device, "dtype": request.dtype}
+    if not isinstance(names, Mapping) or not set(names) <= set(known):
+        raise ConfigError(
+            f"{names!r} is no mapping of {', '.join(known)} to arguments of the calculator", where="kwargs.pass"
+        )
+    if (request.checkpoint is None) == ("checkpoint" in names):
+        said = "no argument takes the card's checkpoint" if request.checkpoint else "the card has no checkpoint to pass"
+        raise ConfigError(said, where="kwargs.pass.checkpoint")
+    if request.sha256 is not None and os.sep not in str(request.checkpoint):
+        raise ConfigError(
+            f"nobody here knows which file the calculator takes for the name {request.checkpoint!r}",
+            where="checkpoint.sha256", remedy="leave it null, or name the file by its path",
+        )  # fmt: skip
+    return {name: known[what] for what, name in names.items()}
 
 
 def _calculator_class(target: str) -> type[BaseCalculator]:

@@ -24,7 +24,7 @@ from mlipbench.units import energy_factor
 from mlipbench.yamlfile import no_credentials
 
 NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
-_CARD_ONLY = frozenset({"adapter", "arguments", "calculator", "checkpoint", "environment", "kwargs", "python"})
+_CARD_ONLY = frozenset({"adapter", "arguments", "calculator", "checkpoint", "environment", "kwargs", "pass", "python"})
 
 
 def _known(unit: str) -> str:

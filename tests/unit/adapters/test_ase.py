@@ -35,6 +35,14 @@ class Counting(Calculator):
         self.results = {"energy": float(self.calls), "forces": np.zeros((len(atoms), 3))}
 
 
+class Told(Counting):
+    """Keeps what it is told."""
+
+    def __init__(self, **told: object) -> None:
+        super().__init__()
+        self.told = told
+
+
 def danger() -> None:
     raise AssertionError("called before it was checked")
 
@@ -96,6 +104,57 @@ def test_computes_equal_structures_afresh():
 
 def test_arguments_reach_the_calculator():
     assert load(f"{__name__}:Counting", start=5).predict(StructureBatch.from_atoms([Atoms("H")]), BOTH).energy == [6.0]
+
+
+def request(kind: str = "Told", arguments: dict[str, object] | None = None, **fields: object) -> LoadRequest:
+    kwargs = {"calculator": f"{__name__}:{kind}", "arguments": arguments or {}, **fields.pop("kwargs", {})}
+    return LoadRequest(kwargs=kwargs, **fields)
+
+
+def test_what_card_and_row_say_reaches_the_arguments_that_the_card_names():
+    passed = {"checkpoint": "model", "device": "place", "dtype": "precision"}
+    row = {"checkpoint": "small", "device": "cuda:1", "dtype": "float32"}
+    adapter = AseAdapter.load(request(arguments={"colour": "red"}, kwargs={"pass": passed}, **row))
+    assert adapter.calculator.told == {"colour": "red", "model": "small", "place": "cuda:1", "precision": "float32"}
+    adapter = AseAdapter.load(request(kwargs={"pass": {"device": "place"}}, device="cuda:1", dtype="float32"))
+    assert adapter.calculator.told == {"place": "cuda:1"}
+    assert AseAdapter.load(request(device="cuda:1", dtype="float32")).calculator.told == {}
+
+
+def test_a_file_may_have_a_checksum_which_the_plan_compares():
+    row = {"checkpoint": "/data/my.model", "sha256": "0" * 64}
+    adapter = AseAdapter.load(request(kwargs={"pass": {"checkpoint": "model"}}, **row))
+    assert adapter.calculator.told == {"model": "/data/my.model"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"kwargs": {"pass": {"seed": "seed"}}}, "no mapping of checkpoint, device, dtype"),
+        ({"kwargs": {"pass": ["device"]}}, "no mapping of checkpoint, device, dtype"),
+        (
+            {"kwargs": {"pass": {"device": "place"}}, "arguments": {"place": "cpu"}},
+            "'place' stands in kwargs.pass, too",
+        ),
+        ({"checkpoint": "small"}, "no argument takes the card's checkpoint"),
+        ({"kwargs": {"pass": {"checkpoint": "model"}}}, "the card has no checkpoint to pass"),
+        (
+            {"kwargs": {"pass": {"checkpoint": "model"}}, "checkpoint": "small", "sha256": "0" * 64},
+            "nobody here knows which file the calculator takes for the name 'small'",
+        ),
+    ],
+)
+def test_refuses_what_would_not_reach_the_calculator(fields, problem):
+    with pytest.raises(ConfigError, match=problem):
+        AseAdapter.load(request(**fields))
+
+
+def test_a_structure_without_atoms_is_declined_and_the_calculator_not_asked():
+    found = load(f"{__name__}:Counting").predict(StructureBatch.from_atoms([Atoms("H"), Atoms(), Atoms("H")]), BOTH)
+    assert found.not_applicable == {1: "the structure holds no atoms"}
+    assert found.energy[[0, 2]].tolist() == [1.0, 2.0]
+    assert np.isnan(found.energy[1])
+    assert found.forces.shape == (2, 3)
 
 
 def test_refuses_a_property_the_calculator_lacks():

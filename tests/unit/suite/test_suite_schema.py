@@ -96,6 +96,7 @@ def test_suite_cannot_be_changed(suite_file: Path) -> None:
         ("{skin: 0.5}", "{calculator: 'os:system'}", ["'calculator' decides what is loaded"]),
         ("{skin: 0.5}", "{checkpoint: x.pt}", ["'checkpoint' decides what is loaded"]),
         ("{skin: 0.5}", "{arguments: {model: x.pt}}", ["'arguments' decides what is loaded"]),
+        ("{skin: 0.5}", "{pass: {device: where}}", ["'pass' decides what is loaded"]),
         ("{skin: 0.5}", "{skin: .inf}", ["settings", "finite"]),
         ("{skin: 0.5}", "{api_key: x}", ["settings", "'api_key' does not belong in a file"]),
         ("{skin: 0.5}", "{since: 2020-01-01}", ["settings", "finite"]),
