@@ -21,6 +21,7 @@ import yaml
 
 CHECKOUT = Path(__file__).parents[2]
 PLUGIN = CHECKOUT / "tests" / "plugin_package"
+EXAMPLE = CHECKOUT / "examples" / "mlipbench-sevennet"
 TOYS = "mlipbench.testing.toys"
 BOX = 12.0  # Å
 ODD = "Xe"  # the element that makes a liar lie
@@ -230,32 +231,32 @@ def one_error(done: subprocess.CompletedProcess[str], code: int) -> str:
     return lines[0]
 
 
-def plugin_python(folder: Path) -> Path:
-    """Return an interpreter that sees what this one sees, and the plugin package as installed."""
+def plugin_python(folder: Path, plugin: Path = PLUGIN) -> Path:
+    """Return an interpreter that sees what this one sees, and a plugin package as installed."""
     venv.create(folder, with_pip=False, symlinks=True)
     places = {"base": str(folder), "platbase": str(folder)}
     site = Path(sysconfig.get_path("purelib", "venv", vars=places))
     seen = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
     lines = [f"import site; site.addsitedir({place!r})" for place in dict.fromkeys(seen)]
     (site / "seen.pth").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    install_plugin(site)
+    install_plugin(site, plugin=plugin)
     return folder / "bin" / "python"
 
 
-def install_plugin(site: Path, name: str | None = None) -> None:
-    """Install the plugin package, or the same under another name of the distribution and the entry point."""
-    project = tomllib.loads((PLUGIN / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    distribution = name or project["name"]
-    package = "toy_potentials" if name is None else name.replace("-", "_")
-    for source in sorted((PLUGIN / "toy_potentials").rglob("*")):
+def install_plugin(site: Path, name: str | None = None, plugin: Path = PLUGIN) -> None:
+    """Install a plugin package, or the same under another name of the distribution and the entry point."""
+    project = tomllib.loads((plugin / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    distribution, folder = name or project["name"], project["name"].replace("-", "_")
+    package = distribution.replace("-", "_")
+    for source in sorted((plugin / folder).rglob("*")):
         if source.is_file() and "__pycache__" not in source.parts:
-            target = site / package / source.relative_to(PLUGIN / "toy_potentials")
+            target = site / package / source.relative_to(plugin / folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(source.read_bytes())
-    info = site / f"{distribution.replace('-', '_')}-{project['version']}.dist-info"
+    info = site / f"{package}-{project['version']}.dist-info"
     info.mkdir()
     version = project["version"]
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n", "utf-8")
     points = project["entry-points"]["mlipbench.models"]
-    lines = [f"{key} = {value.replace('toy_potentials', package)}" for key, value in points.items()]
+    lines = [f"{key} = {value.replace(folder, package)}" for key, value in points.items()]
     (info / "entry_points.txt").write_text("\n".join(["[mlipbench.models]", *lines]) + "\n", "utf-8")

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import shutil
+import subprocess
+import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 
 import pytest
-from integration_helpers import PLUGIN, Workspace, install_plugin, make_frames, one_error, plugin_python, predictions
+from integration_helpers import (
+    EXAMPLE,
+    PLUGIN,
+    Workspace,
+    install_plugin,
+    make_frames,
+    one_error,
+    plugin_python,
+    predictions,
+)
+
+CARDS = sorted(path.stem for path in (EXAMPLE / "mlipbench_sevennet" / "cards").glob("*.yaml"))
 
 
 @pytest.fixture
@@ -67,3 +83,53 @@ def test_the_package_is_not_seen_where_it_is_not_installed(place):
     line = one_error(stranger.cli("plan", place.suite(["recorded-spring"])), 2)
     assert "unknown model 'recorded-spring'" in line
     assert (PLUGIN / "toy_potentials/cards/recorded-spring.yaml").is_file()
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory):
+    """A place that has the example package, and sevenn only if the interpreter of the tests has it."""
+    folder = tmp_path_factory.mktemp("example")
+    return Workspace(folder, plugin_python(folder / "venv", EXAMPLE))
+
+
+def test_the_example_package_brings_cards_that_plans_take(example):
+    assert "sevennet-0" in CARDS
+    rows = {row["name"]: row for row in json.loads(example.ok("list", "models", "--json").stdout)}
+    assert [rows[name]["adapter"] for name in CARDS] == ["ase"] * len(CARDS)
+    plan = json.loads(example.ok("plan", "families", "--models", ",".join(CARDS), "--json").stdout)
+    assert [run["model"] for run in plan["runs"]] == CARDS
+
+
+@pytest.mark.parametrize("verb", [("doctor",), ("run", "families", "--models")])
+def test_without_the_package_of_the_model_one_line_says_what_to_install(example, verb):
+    if importlib.util.find_spec("sevenn") is not None:
+        pytest.skip("sevenn is installed beside the tests")
+    done = example.cli(*verb, "sevennet-0", "--display", "none")
+    assert done.returncode == 4, done.stderr
+    assert "the calculator sevenn.calculator:SevenNetCalculator cannot be imported" in done.stderr
+    assert "install its package" in done.stderr
+
+
+def test_the_readme_of_the_example_shows_commands_that_there_are(example):
+    _, block, _ = (EXAMPLE / "README.md").read_text(encoding="utf-8").split("```")
+    shown = [line.split()[1:] for line in block.splitlines() if line.startswith("mlipbench ")]
+    assert [words[0] for words in shown] == ["list", "doctor", "run"]
+    for words in shown:
+        instead = {"run": ["plan", *words[1:]], "doctor": [*words, "--help"]}
+        example.ok(*instead.get(words[0], words))
+
+
+def test_a_wheel_of_the_example_holds_its_cards_and_the_entry_point(tmp_path):
+    for package in ("build", "hatchling"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"needs the package {package} to build a wheel")
+    source = shutil.copytree(EXAMPLE, tmp_path / "source")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path / "dist", source]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (file,) = (tmp_path / "dist").glob("*.whl")
+    with zipfile.ZipFile(file) as archive:
+        names = archive.namelist()
+        (points,) = [archive.read(name).decode() for name in names if name.endswith("entry_points.txt")]
+    assert {f"mlipbench_sevennet/cards/{card}.yaml" for card in CARDS} <= set(names)
+    assert points == "[mlipbench.models]\nsevennet = mlipbench_sevennet:cards\n"
