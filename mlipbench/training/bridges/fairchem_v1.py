@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +17,7 @@ import torch
 from mlipbench.adapters.stand_ins import provide
 from mlipbench.errors import WorkerError
 from mlipbench.recipe import Cosine, Exponential, Plateau
-from mlipbench.structures.neighbors import completed_cell
+from mlipbench.training.bridges.boxes import boxed
 from mlipbench.training.bridges.bridge import Bridge, Made
 from mlipbench.training.bridges.fairchem_v1_config import cutoff_of, model_config
 
@@ -30,7 +29,6 @@ from torch_geometric.data import Data  # noqa: E402
 
 if TYPE_CHECKING:
     from mlipbench.recipe import TrainingJob
-    from mlipbench.structures import StructureBatch
     from mlipbench.training.bridges.bridge import Material
     from mlipbench.training.bridges.report import Report
     from mlipbench.training.data import LabelledStructures
@@ -39,7 +37,6 @@ if TYPE_CHECKING:
 _RUN: Final = "run"
 _EMPTY: Final = "numel() == 0"  # what torch says of the largest of no triplets
 _CHECKPOINT: Final = "checkpoint.pt"
-_MARGIN: Final = 1.0  # Å, by which images of molecules are farther apart than the cutoff
 _LOSSES: Final = {"l1": "mae", "mse": "mse"}
 _CONVERSIONS: Final = (
     "the loss is that of the recipe: coefficients are its weights, and nothing is normalised",
@@ -166,24 +163,6 @@ class FairchemV1Bridge(Bridge):
             return {"scheduler": "CosineAnnealingLR", "T_max": self.steps, "eta_min": floor}
         final = schedule.final if isinstance(schedule, Exponential) else 1.0
         return {"scheduler": "ExponentialLR", "gamma": final ** (1.0 / self.steps)}
-
-
-def boxed(batch: StructureBatch, cutoff: float) -> StructureBatch:
-    """Return structures for a package that takes all for periodic: images in other directions are out of reach.
-
-    Args:
-        batch: The structures.
-        cutoff: Å.
-    """
-    cells = np.array(batch.cell)
-    for s in np.flatnonzero(~batch.pbc.all(axis=1)):
-        periodic = batch.pbc[s].astype(bool)
-        cells[s] = completed_cell(batch.cell[s], periodic)
-        positions = batch.positions[batch.offsets[s] : batch.offsets[s + 1]]
-        for direction in np.flatnonzero(~periodic):  # a unit vector across the periodic ones
-            extent = np.ptp(positions @ cells[s, direction])
-            cells[s, direction] *= extent + cutoff + _MARGIN
-    return replace(batch, cell=cells, pbc=np.ones_like(batch.pbc))
 
 
 def examples(data: LabelledStructures, targets: FloatArray, cutoff: float) -> list[Data]:
