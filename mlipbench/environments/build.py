@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from mlipbench.progress import Display
 
 _BACKEND: Final = "torch-backend"
+_SOURCE: Final = "source.lock"
 _NOTED: Final = re.compile(r"(?:Building|Downloading) \S+(?: \((?:[\d.]+GiB|\d{3,}(?:\.\d+)?MiB)\))?$")
 _FINISHED: Final = ("Downloaded ", "Built ")
 
@@ -163,9 +164,10 @@ class _Build:
                 refuse_cuda(name, lock.packages, self.request.configuration)
             self._install(uv, lock, target)
         except UvError as error:
-            raise PrerequisiteError(
-                f"the environment {name!r} cannot be built: {error}", remedy=f"see {self.log}"
-            ) from None
+            source, remedy = self.family.source, f"see {self.log}"
+            if source is not None and source.lacks_compiler():
+                remedy = f"{source.package} is compiled: install a C++ compiler (Debian: apt-get install g++); {remedy}"
+            raise PrerequisiteError(f"the environment {name!r} cannot be built: {error}", remedy=remedy) from None
         self._verify(target, lock)
         (target / LOCK_FILE).write_text(lock.text, encoding="utf-8")
         made = BuiltEnvironment(
@@ -209,14 +211,18 @@ class _Build:
         if backend is not None:
             words += [f"--{_BACKEND}", backend]
             facts[_BACKEND] = backend
-        return Lock.made(facts, uv.run(*words, text="".join(f"{line}\n" for line in family.requirements)))
+        return Lock.made(facts, uv.run(*words, text="".join(f"{line}\n" for line in family.resolved)))
 
     def _install(self, uv: Uv, lock: Lock, target: Path) -> None:
-        """Make a virtual environment of exactly what the lock holds, every file's checksum compared."""
-        listed = uv.folder / LOCK_FILE
-        listed.write_text(lock.text, encoding="utf-8")
-        words = ["pip", "sync", str(listed), "--require-hashes", *uv.indexes.options()]
-        words += ["--python", str(target / "bin" / "python")]
+        """Make a virtual environment of exactly what the lock holds, every file's checksum compared.
+
+        A package that is built from source comes last, as its build uses the others.
+        """
+        source, listed, lines = self.family.source, uv.folder / LOCK_FILE, lock.lines()
+        if source is not None:
+            (uv.folder / _SOURCE).write_text(lines.pop(source.package), encoding="utf-8")
+        listed.write_text("".join(f"{line}\n" for line in lines.values()), encoding="utf-8")
+        words = ["--require-hashes", *uv.indexes.options(), "--python", str(target / "bin" / "python")]
         if _BACKEND in lock.facts:
             words += [f"--{_BACKEND}", lock.facts[_BACKEND]]
         title = f"environment {self.family.name}"
@@ -224,7 +230,11 @@ class _Build:
         self.display.begin(title, len(lock.packages), "packages")
         finished = _Counted(self.display)
         try:
-            uv.run(*words, follow=finished.hear)
+            uv.run("pip", "sync", str(listed), *words, follow=finished.hear)
+            if source is not None:
+                words += ["--no-deps", *source.options()]
+                builder = replace(uv, variables=source.variables)
+                builder.run("pip", "install", "-r", str(uv.folder / _SOURCE), *words, follow=finished.hear)
         except BaseException:
             self.display.end(title, "failed")
             raise

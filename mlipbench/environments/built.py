@@ -94,7 +94,7 @@ def environments_folder(cache: Path) -> Path:
 def family_identity(family: Family, compute: Compute) -> str:
     """Return the identity of what a family needs on this machine."""
     parts = [LAYOUT, family.name, sorted(family.requirements), sorted(family.overrides), platform_name(), compute.value]
-    return _digest(parts)
+    return _digest(parts if family.source is None else [*parts, family.source.identity])
 
 
 def folder_name(identity: str, name: str, python: str, lock_sha256: str | None) -> str:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from mlipbench.environments.source import SourceBuild, read_source_build
 from mlipbench.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,11 +32,18 @@ class Family:
         name: Name of the family and of its environment, as cards give it.
         requirements: One a line, includes resolved.
         overrides: Requirements that take the place of what packages ask for themselves.
+        source: The package that is built from its source distribution, if one is.
     """
 
     name: str
     requirements: tuple[str, ...]
     overrides: tuple[str, ...] = ()
+    source: SourceBuild | None = None
+
+    @property
+    def resolved(self) -> tuple[str, ...]:
+        """What an environment is built from: the requirements, and what a build from source needs."""
+        return self.requirements if self.source is None else (*self.requirements, *self.source.requires)
 
     def effective(self) -> tuple[str, ...]:
         """Return the requirements with those replaced that an override names."""
@@ -57,7 +65,7 @@ def load_family(name: str, compute: Compute) -> Family:
     """Return what a family needs.
 
     Beside ``NAME.txt`` may stand ``NAME.overrides.txt`` and ``NAME.cpu-overrides.txt``, the latter for machines
-    without a GPU only.
+    without a GPU only, and ``NAME.source.yaml``, which names a package to build from source.
 
     Raises:
         ConfigError: There is no environment of this name.
@@ -69,7 +77,8 @@ def load_family(name: str, compute: Compute) -> Family:
     kinds = ("overrides", "cpu-overrides") if compute is Compute.CPU else ("overrides",)
     files = [FOLDER / f"{name}.{kind}.txt" for kind in kinds]
     overrides = [line for path in files if path.is_file() for line in read_requirements(path)]
-    return Family(name, tuple(read_requirements(FOLDER / f"{name}.txt")), tuple(overrides))
+    source = read_source_build(FOLDER / f"{name}.source.yaml")
+    return Family(name, tuple(read_requirements(FOLDER / f"{name}.txt")), tuple(overrides), source)
 
 
 def family_package(name: str) -> str | None:

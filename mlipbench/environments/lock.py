@@ -40,6 +40,12 @@ class Lock:
         """Checksum of the file."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
+    def lines(self) -> dict[str, str]:
+        """Return the pin of each package with its checksums, by normalised name, one line each."""
+        from packaging.utils import canonicalize_name
+
+        return {str(canonicalize_name(line.partition("==")[0])): line for _, line in _logical_lines(self.text)}
+
     @classmethod
     def made(cls, facts: Mapping[str, str], resolved: str) -> Self:
         """Return a lock of what uv resolved.

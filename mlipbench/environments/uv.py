@@ -7,13 +7,14 @@ import re
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from mlipbench.errors import PrerequisiteError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from mlipbench.environments.pipconfig import Indexes
@@ -26,7 +27,7 @@ _PROGRESS: Final = re.compile(
     r"^\s*((Using|Resolved|Downloading|Downloaded|Building|Built|Prepared|Installed|Uninstalled|Creating|Updating|"
     r"Updated|Audited|Activate) |warning:|hint:|[+~-] )"
 )
-_LAST_WORD: Final = re.compile(r"(^\w*(Error|Exception)|\berror)\b", re.IGNORECASE)
+_LAST_WORD: Final = re.compile(r"(^[\w.]*(Error|Exception)|\berror)\b", re.IGNORECASE)
 # Stands between this process and uv, and ends uv and whatever it has started when this process is gone.
 _TIED: Final = """
 import ctypes, os, signal, subprocess, sys
@@ -51,11 +52,13 @@ class Uv:
         indexes: Where packages are looked for.
         log: File that everything uv says is appended to, censored.
         folder: Folder it runs in; nothing there is read as a project.
+        variables: Further environment variables, for builds.
     """
 
     indexes: Indexes
     log: Path
     folder: Path
+    variables: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def run(self, *words: str, text: str = "", follow: Callable[[str], None] | None = None) -> str:
         """Run a command and return its output.
@@ -79,7 +82,12 @@ class Uv:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 cwd=self.folder,
-                env={**self.indexes.variables(os.environ), "NO_COLOR": "1", "UV_NO_PROGRESS": "1"},
+                env={
+                    **self.indexes.variables(os.environ),
+                    **self.variables,
+                    "NO_COLOR": "1",
+                    "UV_NO_PROGRESS": "1",
+                },
                 start_new_session=True,
             )
             try:

@@ -44,6 +44,15 @@ def test_the_shipped_families_are_resolved():
         assert any(line.startswith("vesin") for line in requirements), name
 
 
+@pytest.mark.parametrize(("torch", "serves"), [("2.11.0", True), ("2.13.0+cpu", True), ("2.10.0", False)])
+def test_deepmd_takes_the_torch_of_its_wheel_too(torch, serves):
+    family = load_family("deepmd", Compute.CPU)
+    wanted = [line for line in family.effective() if line.startswith("torch")]
+    assert bool(unmet_requirements(wanted, Installation("3.11.7", {"torch": torch}, {}))) is not serves
+    assert family.source.package == "deepmd-kit"
+    assert set(family.resolved) == {*family.requirements, *family.source.requires}
+
+
 def test_the_running_interpreter_serves_what_its_metadata_meet(families, tmp_path):
     (families / "base.txt").write_text("numpy>=1\n")
     environments = Environments(tmp_path)

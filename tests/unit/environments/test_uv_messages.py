@@ -43,6 +43,16 @@ error: Failed to build `ext==1.0`
 hint: Build failures usually indicate a problem with the package or the build environment
 """
 
+TOOL = """\
+error: Failed to build `ext==1.0`
+  cause: Call to `backend.build_wheel` failed (exit status: 1)
+
+         [stderr]
+         Traceback (most recent call last):
+           File "build.py", line 1, in <module>
+         tool.errors.ConfigError: tool 0.1 is too old
+"""
+
 
 NO_SOLUTION = "No solution found when resolving dependencies: Because "
 
@@ -68,6 +78,7 @@ def test_the_reason_of_the_resolver_is_one_line(said, ends):
     [
         (FETCH, "Request failed after 3 retries in 5.3s: Failed to fetch: <index>/torch: " + UNKNOWN),
         (BUILD, "Failed to build `ext==1.0`: error: command 'g++' failed with exit code 1"),
+        (TOOL, "Failed to build `ext==1.0`: tool.errors.ConfigError: tool 0.1 is too old"),
         ("", ""),
         ("Resolved 3 packages in 1s\n + a==1\n", ""),
     ],
