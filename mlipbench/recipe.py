@@ -33,6 +33,7 @@ class Trainer(StrEnum):
     FAIRCHEM_V1 = "fairchem_v1"  # ``fairchem.core.trainers`` of fairchem-core 1.10
     FAIRCHEM = "fairchem"  # ``fairchem.core.units.mlip_unit`` of fairchem-core 2
     NEQUIP = "nequip"  # ``nequip.scripts.train``
+    DEEPMD = "deepmd"  # ``deepmd.pt.train.training``
 
 
 class _Closed(BaseModel):

@@ -70,6 +70,14 @@ OFFERS: Final[Mapping[Trainer, Offer]] = MappingProxyType(
             clip=True,
             precisions=("float32", "float64"),
         ),
+        Trainer.DEEPMD: Offer(
+            "DeePMD",
+            losses=("l1", "mse"),
+            schedules=("cosine", "exponential"),
+            ema=True,
+            clip=True,
+            precisions=("float32", "float64"),
+        ),
         # its squared errors cannot leave out atoms
         Trainer.FAIRCHEM: Offer("fairchem-core 2", losses=("l1",), schedules=("cosine",), ema=True, clip=True),
     }

@@ -33,6 +33,7 @@ _ADAPTERS: Final[Mapping[Trainer, str]] = MappingProxyType(
         Trainer.FAIRCHEM_V1: "mlipbench.adapters.fairchem_v1:FairchemV1Adapter",
         Trainer.MACE: "mlipbench.adapters.mace:MaceAdapter",
         Trainer.NEQUIP: "mlipbench.adapters.nequip:NequipAdapter",
+        Trainer.DEEPMD: "mlipbench.adapters.deepmd:DeepmdAdapter",
     }
 )
 

@@ -30,6 +30,7 @@ BUILT_IN_ADAPTERS: Final = MappingProxyType(
         "ase": "mlipbench.adapters.ase:AseAdapter",
         "chgnet": "mlipbench.adapters.chgnet:ChgnetAdapter",
         "composition": "mlipbench.adapters.composition:CompositionAdapter",
+        "deepmd": "mlipbench.adapters.deepmd:DeepmdAdapter",
         "fairchem": "mlipbench.adapters.fairchem:FairchemAdapter",
         "fairchem_v1": "mlipbench.adapters.fairchem_v1:FairchemV1Adapter",
         "lj": "mlipbench.adapters.lj:LennardJonesAdapter",

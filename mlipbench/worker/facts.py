@@ -13,6 +13,7 @@ from mlipbench.machine import processor
 _PACKAGES: Final = (
     "ase",
     "chgnet",
+    "deepmd-kit",
     "e3nn",
     "fairchem-core",
     "mace-torch",

@@ -61,6 +61,15 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
             "ema_decay": 0.5,
         },
     ),
+    "deepmd": (
+        "deepmd",
+        {
+            "preset": "small",
+            "changes": {"neuron": [4, 8], "axis_neuron": 2, "fitting_neuron": [8, 8]},
+            "loss": {"kind": "mse", "energy": 1.0, "forces": 20.0},
+            "schedule": {"kind": "exponential"},
+        },
+    ),
     "fairchem_v1": (
         "gemnet-dt",
         {
@@ -89,10 +98,11 @@ DISTRIBUTIONS = {
     "chgnet": ("chgnet", ""),
     "mace": ("mace-torch", ""),
     "nequip": ("nequip", ""),
+    "deepmd": ("deepmd-kit", ""),
     "fairchem_v1": ("fairchem-core", "1."),
     "fairchem": ("fairchem-core", "2."),
 }
-EXACT = {"chgnet", "fairchem_v1", "fairchem"}  # go on at their last validation, whatever it said
+EXACT = {"chgnet", "deepmd", "fairchem_v1", "fairchem"}  # go on at their last validation, whatever it said
 
 
 pytestmark = pytest.mark.timeout(1200)  # packages that compile themselves, twice a training

@@ -42,7 +42,7 @@ PARENT = (
 WORKER = (("nets", "worker"), ("adapters",), ("training",))
 SCRIPTS = "datasets.mini"  # make the shipped data; nothing may depend on them
 FOREIGN = frozenset(
-    {"torch", "torch_geometric", "chgnet", "mace", "fairchem", "e3nn", "nequip", "sevenn", "orb_models"}
+    {"torch", "torch_geometric", "chgnet", "deepmd", "mace", "fairchem", "e3nn", "nequip", "sevenn", "orb_models"}
 )
 
 

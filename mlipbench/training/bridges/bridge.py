@@ -32,6 +32,7 @@ BRIDGES: Final[Mapping[Trainer, str]] = MappingProxyType(
         Trainer.FAIRCHEM_V1: "mlipbench.training.bridges.fairchem_v1:FairchemV1Bridge",
         Trainer.MACE: "mlipbench.training.bridges.mace:MaceBridge",
         Trainer.NEQUIP: "mlipbench.training.bridges.nequip:NequipBridge",
+        Trainer.DEEPMD: "mlipbench.training.bridges.deepmd:DeepmdBridge",
     }
 )
 FORCE_SHARE: Final = 0.5
