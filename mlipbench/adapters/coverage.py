@@ -1,4 +1,4 @@
-"""Which structures of a batch a model takes, why not the others, and the rows of both in one result."""
+"""Which structures of a batch a model takes, why not the others, and the rows of both in one result; its elements."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from mlipbench.elements import SYMBOLS
+from mlipbench.errors import ConfigError
 from mlipbench.models.interface import Predictions, Property
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from mlipbench.structures import StructureBatch
     from mlipbench.typing import BoolArray, FloatArray, IntArray
@@ -110,3 +112,21 @@ class Coverage:
                 if all_forces is not None:
                     all_forces[self.counts[:s].sum() : self.counts[: s + 1].sum()] = np.nan
         return Predictions(all_energies, all_forces, all_stress, reasons)
+
+
+def rows_of_types(types: list[str], path: Path) -> IntArray:
+    """Return the place of each atomic number among the types of a model, shape (119,), -1 where it has none.
+
+    Args:
+        types: Names of the types.
+        path: The file, for the error.
+
+    Raises:
+        ConfigError: A type is no element.
+    """
+    rows = np.full(len(SYMBOLS), -1)
+    for place, name in enumerate(types):
+        if name not in SYMBOLS[1:]:
+            raise ConfigError(f"its type {name!r} is no element", file=path, remedy="types have to be named by symbols")
+        rows[SYMBOLS.index(name)] = place
+    return rows

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
-from mlipbench.adapters.coverage import Coverage
+from mlipbench.adapters.coverage import Coverage, rows_of_types
 from mlipbench.adapters.patching import repeatable
+from mlipbench.adapters.tensors import floats, host, indices
 from mlipbench.adapters.weights import UNREADABLE, frozen, load_pickle, the_file, unreadable
-from mlipbench.elements import SYMBOLS
 from mlipbench.errors import ConfigError, PrerequisiteError
 from mlipbench.models.interface import Adapter, Predictions, Property
 from mlipbench.structures.neighbors import NeighborList, completed_cell, neighbor_list, within
@@ -131,11 +131,11 @@ class DeepmdAdapter(Adapter):
         types = self.rows[taken.numbers][sites.owner]
         return _Prepared(
             coverage,
-            coordinates=self._tensor(sites.coordinates[None], np.float64),
-            types=self._tensor(types[None], np.int64),
-            neighbors=self._tensor(sites.neighbors[None], np.int64),
-            owner=self._tensor(sites.owner, np.int64),
-            structure=self._tensor(taken.structure_index[sites.owner], np.int64),
+            coordinates=floats(sites.coordinates[None], self.device),
+            types=indices(types[None], self.device),
+            neighbors=indices(sites.neighbors[None], self.device),
+            owner=indices(sites.owner, self.device),
+            structure=indices(taken.structure_index[sites.owner], self.device),
             n_edges=edges.n_edges,
         )
 
@@ -146,22 +146,19 @@ class DeepmdAdapter(Adapter):
         forces, stress = Property.FORCES in properties, Property.STRESS in properties
         n, n_kept = prepared.n_atoms, len(prepared.coverage.kept)
         if not n:
-            nothing = np.zeros((0, 3))
-            return prepared.coverage.predictions(
-                np.zeros(0), nothing if forces else None, np.zeros((0, 3, 3)) if stress else None
-            )
+            return prepared.coverage.nothing(properties)
         coordinates = prepared.coordinates.detach().requires_grad_(forces or stress)
         with repeatable(0, self.device), torch.set_grad_enabled(forces or stress):
             energies = self._energies(prepared, coordinates)
             if not (forces or stress):
-                return prepared.coverage.predictions(_host(energies))
+                return prepared.coverage.predictions(host(energies))
             (slopes,) = torch.autograd.grad(energies.sum(), coordinates)
         slopes, places = slopes[0], prepared.coordinates[0]
         by_atom = slopes.new_zeros(n, 3).index_add_(0, prepared.owner, slopes)
         by_strain = slopes.new_zeros(n_kept, 3, 3)
         by_strain.index_add_(0, prepared.structure, places[:, :, None] * slopes[:, None, :])
         return prepared.coverage.predictions(
-            _host(energies), -_host(by_atom) if forces else None, _host(by_strain) if stress else None
+            host(energies), -host(by_atom) if forces else None, host(by_strain) if stress else None
         )
 
     def _energies(self, prepared: _Prepared, coordinates: torch.Tensor) -> torch.Tensor:
@@ -173,11 +170,6 @@ class DeepmdAdapter(Adapter):
         structure = prepared.structure[: prepared.n_atoms]
         energies: torch.Tensor = of_atoms.new_zeros(len(prepared.coverage.kept)).index_add(0, structure, of_atoms)
         return energies
-
-    def _tensor(self, values: Any, dtype: type) -> torch.Tensor:
-        import torch
-
-        return torch.from_numpy(np.array(values, dtype=dtype)).to(self.device)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -289,24 +281,6 @@ def in_precision(model: dict[str, Any], dtype: str) -> dict[str, Any]:
     return {**model, **{part: {**model[part], "precision": dtype} for part in _PARTS}}
 
 
-def rows_of_types(types: list[str], path: Path) -> IntArray:
-    """Return the place of each atomic number among the types of a model, shape (119,), -1 where it has none.
-
-    Args:
-        types: Names of the types.
-        path: The file, for the error.
-
-    Raises:
-        ConfigError: A type is no element.
-    """
-    rows = np.full(len(SYMBOLS), -1)
-    for place, name in enumerate(types):
-        if name not in SYMBOLS[1:]:
-            raise ConfigError(f"its type {name!r} is no element", file=path, remedy="types have to be named by symbols")
-        rows[SYMBOLS.index(name)] = place
-    return rows
-
-
 def _network(path: Path, dtype: str) -> Any:
     """Build the network of a checkpoint in a precision and give it its weights."""
     from deepmd.pt.model.model import get_model
@@ -325,10 +299,3 @@ def _network(path: Path, dtype: str) -> Any:
     except UNREADABLE as error:
         raise unreadable(path, _KIND, error) from error
     return model
-
-
-def _host(values: torch.Tensor) -> FloatArray:
-    import torch
-
-    array: FloatArray = values.detach().to(device="cpu", dtype=torch.float64).numpy()
-    return array

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
-from mlipbench.adapters.coverage import Coverage
+from mlipbench.adapters.coverage import Coverage, rows_of_types
 from mlipbench.adapters.patching import repeatable, replaced
 from mlipbench.adapters.tensors import PreparedArrays, floats, host, indices
 from mlipbench.adapters.weights import UNREADABLE, checked, demand, frozen, load_pickle, missing, the_file, unreadable
-from mlipbench.elements import SYMBOLS
 from mlipbench.errors import ConfigError, PrerequisiteError
 from mlipbench.models.interface import Adapter, Predictions, Property
 from mlipbench.structures.neighbors import neighbor_list, within
@@ -83,7 +82,7 @@ class NequipAdapter(Adapter):
             )  # fmt: skip
         model = model.to(device=request.device).eval()
         trainable = frozen(model)
-        return cls(model, request.device, _rows(metadata["type_names"].split(), path), sha256, trainable)
+        return cls(model, request.device, rows_of_types(metadata["type_names"].split(), path), sha256, trainable)
 
     def module(self) -> Any:
         """Return the network."""
@@ -230,17 +229,3 @@ def _only(models: Any, path: Path) -> Any:
     if len(models) != 1:
         raise ConfigError(f"holds several models: {', '.join(models)}", file=path, remedy="package one of them alone")
     return next(iter(models.values()))
-
-
-def _rows(types: list[str], path: Path) -> IntArray:
-    """Return the place of each atomic number among the types of a model.
-
-    Raises:
-        ConfigError: A type is no element.
-    """
-    rows = np.full(len(SYMBOLS), -1)
-    for place, name in enumerate(types):
-        if name not in SYMBOLS[1:]:
-            raise ConfigError(f"its type {name!r} is no element", file=path, remedy="types have to be named by symbols")
-        rows[SYMBOLS.index(name)] = place
-    return rows

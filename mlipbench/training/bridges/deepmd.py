@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mlipbench.adapters.deepmd import DeepmdAdapter, package_loaded, rows_of_types
+from mlipbench.adapters.coverage import rows_of_types
+from mlipbench.adapters.deepmd import DeepmdAdapter, package_loaded
 from mlipbench.elements import SYMBOLS
 from mlipbench.recipe import Cosine, Exponential
 from mlipbench.structures.neighbors import neighbor_list
