@@ -10,12 +10,14 @@ import numpy as np
 from mlipbench.elements import SYMBOLS
 from mlipbench.errors import ConfigError
 from mlipbench.models.interface import Predictions, Property
+from mlipbench.structures.neighbors import neighbor_list, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
     from mlipbench.structures import StructureBatch
+    from mlipbench.structures.neighbors import NeighborList
     from mlipbench.typing import BoolArray, FloatArray, IntArray
 
 _VOIGT: Final = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
@@ -72,6 +74,19 @@ class Coverage:
     def select(self, batch: StructureBatch) -> StructureBatch:
         """Return the structures of the batch that go through the model."""
         return batch.select(self.kept) if self.reasons else batch
+
+    def edges(self, taken: StructureBatch, neighbors: NeighborList | None, cutoff: float) -> NeighborList:
+        """Return the edges of the structures that go through the model.
+
+        Args:
+            taken: These structures.
+            neighbors: Edges of the whole batch that reach at least that far, if there are some; they serve where no
+                structure was left out.
+            cutoff: Å.
+        """
+        if neighbors is None or self.reasons:
+            return neighbor_list(taken, cutoff)
+        return within(neighbors, taken, cutoff)
 
     def nothing(self, properties: frozenset[Property]) -> Predictions:
         """Return the rows of a batch of which no structure goes through the model.

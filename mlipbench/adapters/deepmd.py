@@ -22,7 +22,7 @@ from mlipbench.adapters.tensors import floats, host, indices
 from mlipbench.adapters.weights import UNREADABLE, frozen, load_pickle, the_file, unreadable
 from mlipbench.errors import ConfigError, PrerequisiteError
 from mlipbench.models.interface import Adapter, Predictions, Property
-from mlipbench.structures.neighbors import NeighborList, completed_cell, neighbor_list, within
+from mlipbench.structures.neighbors import NeighborList, completed_cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,10 +123,7 @@ class DeepmdAdapter(Adapter):
         coverage = Coverage.of(batch)
         coverage.without_elements(batch, self.rows >= 0, "the model")
         taken = coverage.select(batch)
-        if neighbors is None or coverage.reasons:
-            edges = neighbor_list(taken, self.cutoff)
-        else:
-            edges = within(neighbors, taken, self.cutoff)
+        edges = coverage.edges(taken, neighbors, self.cutoff)
         sites = _Sites.of(taken, edges)
         types = self.rows[taken.numbers][sites.owner]
         return _Prepared(

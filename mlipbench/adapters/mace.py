@@ -24,7 +24,6 @@ from mlipbench.adapters.weights import checked, frozen, load_pickle
 from mlipbench.elements import SYMBOLS
 from mlipbench.errors import ConfigError, PrerequisiteError
 from mlipbench.models.interface import Adapter, Predictions, Property
-from mlipbench.structures.neighbors import neighbor_list, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,10 +127,7 @@ class MaceAdapter(Adapter):
         """Search the neighbours in float64, unless a list is given, and lay out the arrays."""
         coverage = self._coverage(batch)
         taken = coverage.select(batch)
-        if neighbors is None or coverage.reasons:
-            edges = neighbor_list(taken, self.cutoff)
-        else:
-            edges = within(neighbors, taken, self.cutoff)
+        edges = coverage.edges(taken, neighbors, self.cutoff)
         shifts = np.zeros((edges.n_edges, 3))
         for s in np.flatnonzero(taken.pbc.any(axis=1)):
             own = slice(edges.offsets[s], edges.offsets[s + 1])

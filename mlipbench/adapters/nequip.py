@@ -21,7 +21,6 @@ from mlipbench.adapters.tensors import PreparedArrays, floats, host, indices
 from mlipbench.adapters.weights import UNREADABLE, checked, demand, frozen, load_pickle, missing, the_file, unreadable
 from mlipbench.errors import ConfigError, PrerequisiteError
 from mlipbench.models.interface import Adapter, Predictions, Property
-from mlipbench.structures.neighbors import neighbor_list, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,10 +105,7 @@ class NequipAdapter(Adapter):
         coverage = Coverage.of(batch)
         coverage.without_elements(batch, self.rows >= 0, "the model")
         taken = coverage.select(batch)
-        if neighbors is None or coverage.reasons:
-            edges = neighbor_list(taken, self.cutoff)
-        else:
-            edges = within(neighbors, taken, self.cutoff)
+        edges = coverage.edges(taken, neighbors, self.cutoff)
         arrays = {
             "pos": floats(taken.positions, self.device),
             "cell": floats(taken.cell, self.device),
